@@ -1,0 +1,122 @@
+//! The inside of a repartition record: a run of frames, summaries and the watermark that covers them.
+//!
+//! Layout, little endian: `1, end: i64, group length: u32, group, summary length: u32, summary` or
+//! `2, source partition: i32, watermark: i64`.
+
+const SUMMARY: u8 = 1;
+const WATERMARK: u8 = 2;
+
+/// One frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Frame<'a> {
+    /// A group's share of the window that ends at `end`.
+    Summary { end: i64, group: &'a [u8], summary: &'a [u8] },
+    /// The fold of `partition` has emitted everything up to and at `watermark`.
+    Watermark { partition: i32, watermark: i64 },
+}
+
+/// The bytes are no run of frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a run of frames: {0}")]
+pub(crate) struct FrameError(&'static str);
+
+pub(crate) fn write_summary(into: &mut Vec<u8>, end: i64, group: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+    into.push(SUMMARY);
+    into.extend_from_slice(&end.to_le_bytes());
+    into.extend_from_slice(&(group.len() as u32).to_le_bytes());
+    into.extend_from_slice(group);
+    let length_at = into.len();
+    into.extend_from_slice(&[0; 4]);
+    write(into);
+    let length = (into.len() - length_at - 4) as u32;
+    into[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+pub(crate) fn write_watermark(into: &mut Vec<u8>, partition: i32, watermark: i64) {
+    into.push(WATERMARK);
+    into.extend_from_slice(&partition.to_le_bytes());
+    into.extend_from_slice(&watermark.to_le_bytes());
+}
+
+/// Reads the frames of one record.
+#[derive(Debug, Clone)]
+pub(crate) struct Frames<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Frames<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// Bytes not read yet.
+    pub(crate) fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], FrameError> {
+        let (head, rest) = self.rest.split_at_checked(length).ok_or(FrameError("it ends inside a frame"))?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
+        self.take(N)?.try_into().map_err(|_| FrameError("it ends inside a frame"))
+    }
+
+    fn read(&mut self) -> Result<Frame<'a>, FrameError> {
+        match self.take(1)?[0] {
+            SUMMARY => {
+                let end = i64::from_le_bytes(self.array()?);
+                let group_length = u32::from_le_bytes(self.array()?) as usize;
+                let group = self.take(group_length)?;
+                let summary_length = u32::from_le_bytes(self.array()?) as usize;
+                Ok(Frame::Summary { end, group, summary: self.take(summary_length)? })
+            }
+            WATERMARK => Ok(Frame::Watermark {
+                partition: i32::from_le_bytes(self.array()?),
+                watermark: i64::from_le_bytes(self.array()?),
+            }),
+            _ => Err(FrameError("unknown kind of frame")),
+        }
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, FrameError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let frame = self.read();
+        if frame.is_err() {
+            self.rest = &[];
+        }
+        Some(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_read_back_as_written_and_a_cut_record_is_an_error() {
+        let mut bytes = Vec::new();
+        write_summary(&mut bytes, 10_000, b"cat\0a", |into| into.extend_from_slice(b"xyz"));
+        write_watermark(&mut bytes, 3, 10_000);
+        let frames: Result<Vec<_>, _> = Frames::new(&bytes).collect();
+        assert_eq!(
+            frames.unwrap(),
+            [
+                Frame::Summary { end: 10_000, group: b"cat\0a", summary: b"xyz" },
+                Frame::Watermark { partition: 3, watermark: 10_000 }
+            ]
+        );
+        for cut in 1..bytes.len() {
+            let result: Result<Vec<_>, _> = Frames::new(&bytes[..cut]).collect();
+            assert!(result.is_err() || result.unwrap().len() == 1, "cut at {cut}");
+        }
+    }
+}

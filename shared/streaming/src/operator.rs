@@ -1,0 +1,129 @@
+//! What a worker supplies: a source that decodes, a fold, a merge. All of it is pure but the source's decoding, which
+//! may ask the schema registry.
+//!
+//! A worker runs two steps in one consumer group. The **fold** keeps per-key state for one source partition and reduces
+//! each slide to mergeable summaries, one a group. The **merge** adds the summaries of all source partitions and emits
+//! a closed window's rows. The runtime decides what is late, when a window closes, and what is committed.
+
+use std::collections::BTreeMap;
+
+use records::Rejection;
+
+use crate::output::{FoldOutput, MergeOutput};
+
+/// A record as it came from Kafka.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// The record's key.
+    pub key: Option<&'a [u8]>,
+    /// The record's value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Kafka timestamp in epoch ms: the wall clock of its production.
+    pub timestamp: i64,
+    /// Offset in its partition.
+    pub offset: i64,
+}
+
+/// Something that happened at an event time.
+pub trait Timed {
+    /// Event time in epoch ms.
+    fn event_time(&self) -> i64;
+}
+
+/// Turns records into events. It may ask the schema registry: what it learns there and could be told differently at
+/// another time is reported as a [`Rejection`] with `outside` set, and is then remembered by the runtime.
+pub trait Source: Send + 'static {
+    /// A decoded event; it may borrow from the record.
+    type Event<'a>: Timed;
+
+    /// Decodes and checks one record, in the order of METRICS' reasons up to `bad_vector`; time is judged by the runtime.
+    ///
+    /// # Errors
+    /// Why the record is bad input.
+    fn decode<'a>(&mut self, record: &Record<'a>) -> Result<Self::Event<'a>, Rejection>;
+}
+
+/// Why a snapshot's bytes cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+#[error("the snapshot cannot be read: {0}")]
+pub struct RestoreError(pub String);
+
+/// How much live state an operator holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StateSize {
+    /// Live keys.
+    pub keys: u64,
+    /// Bytes, estimated from capacities, not measured.
+    pub bytes: u64,
+}
+
+/// The first step, one for each source partition: keeps per-key state and reduces slides to summaries.
+///
+/// The runtime calls [`apply`](Fold::apply) for each accepted event (`event_time` above the watermark, in order of
+/// arrival), and, when the watermark has reached window ends, [`close`](Fold::close) for each end that
+/// [`next_end`](Fold::next_end) names, ascending. What `close` emits must depend on the set of applied events alone.
+pub trait Fold: Send + 'static {
+    /// Where its events come from.
+    type Source: Source;
+
+    /// Takes an accepted event in.
+    fn apply(&mut self, event: &<Self::Source as Source>::Event<'_>);
+
+    /// The smallest window end above `after` at which there is something to emit or to evict; `None` where no state is
+    /// held. Ends without data are skipped by answering the next one that matters.
+    fn next_end(&self, after: i64) -> Option<i64>;
+
+    /// The window that ends at `end` is complete in this partition: emit its summaries and records, evict what no later
+    /// window covers.
+    fn close(&mut self, end: i64, out: &mut FoldOutput);
+
+    /// Live keys and bytes; must be cheap (called about once a second).
+    fn size(&self) -> StateSize;
+
+    /// Appends the whole state.
+    fn snapshot(&self, into: &mut Vec<u8>);
+
+    /// Replaces the state by what [`snapshot`](Fold::snapshot) has written.
+    ///
+    /// # Errors
+    /// Where the bytes are not a snapshot of this version.
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError>;
+}
+
+/// The second step, one for each partition of the repartition topic: adds summaries and emits rows.
+///
+/// `merge` must be associative and commutative, so that order and number of source partitions change nothing.
+pub trait Merge: Send + 'static {
+    /// A group's share of one window.
+    type Summary: Send;
+
+    /// Reads a summary written by the fold or by [`encode`](Merge::encode).
+    ///
+    /// # Errors
+    /// Where the bytes are none.
+    fn decode(&self, bytes: &[u8]) -> Result<Self::Summary, RestoreError>;
+
+    /// Appends a summary, as [`decode`](Merge::decode) reads it.
+    fn encode(&self, summary: &Self::Summary, into: &mut Vec<u8>);
+
+    /// Adds `other` to `into`.
+    fn merge(&self, into: &mut Self::Summary, other: Self::Summary);
+
+    /// The window that ends at `end` is complete in all source partitions: emit its rows. `groups` are in the order of
+    /// their keys' bytes and never empty. Ends arrive ascending; ends without data are not called.
+    fn close(&mut self, end: i64, groups: BTreeMap<Box<[u8]>, Self::Summary>, out: &mut MergeOutput);
+
+    /// Appends what the operator keeps across windows beside the open summaries (nothing by default).
+    fn snapshot(&self, into: &mut Vec<u8>) {
+        let _ = into;
+    }
+
+    /// Replaces what the operator keeps across windows.
+    ///
+    /// # Errors
+    /// Where the bytes are not a snapshot of this version.
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        let _ = bytes;
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! Where operators write: flat buffers without an allocation a record, kept until their transaction is committed.
+
+use std::ops::Range;
+
+/// Records for output topics, in one arena.
+#[derive(Debug, Default, Clone)]
+pub struct OutputBuffer {
+    bytes: Vec<u8>,
+    records: Vec<Entry>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    topic: u16,
+    partition: Option<i32>,
+    key: Range<usize>,
+    value: Option<Range<usize>>,
+    headers: Range<usize>,
+}
+
+/// One buffered record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputRecord<'a> {
+    /// Index of the output topic, as the worker's topology lists them.
+    pub topic: u16,
+    /// The partition, where the writer chose one; else Kafka's partitioner decides by the key.
+    pub partition: Option<i32>,
+    /// The key.
+    pub key: &'a [u8],
+    /// The value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Encoded headers (see [`Headers`](crate::headers)); empty for none.
+    pub headers: &'a [u8],
+}
+
+impl OutputBuffer {
+    /// Appends a record whose value `write` appends to the buffer it is given.
+    pub fn push(&mut self, topic: u16, partition: Option<i32>, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        let key = self.append(key);
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        let end = self.bytes.len();
+        self.records.push(Entry { topic, partition, key, value: Some(start..end), headers: end..end });
+    }
+
+    /// Appends a record with headers; `value` `None` is a tombstone.
+    pub fn push_with_headers(
+        &mut self,
+        topic: u16,
+        partition: Option<i32>,
+        key: &[u8],
+        value: Option<&[u8]>,
+        headers: &[u8],
+    ) {
+        let key = self.append(key);
+        let value = value.map(|value| self.append(value));
+        let headers = self.append(headers);
+        self.records.push(Entry { topic, partition, key, value, headers });
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
+    }
+
+    /// The records in the order of their appending.
+    pub fn iter(&self) -> impl Iterator<Item = OutputRecord<'_>> {
+        self.records.iter().map(|entry| OutputRecord {
+            topic: entry.topic,
+            partition: entry.partition,
+            key: &self.bytes[entry.key.clone()],
+            value: entry.value.clone().map(|value| &self.bytes[value]),
+            headers: &self.bytes[entry.headers.clone()],
+        })
+    }
+
+    /// Number of records.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether nothing is buffered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len() + self.records.len() * size_of::<Entry>()
+    }
+
+    /// Forgets all records, keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.records.clear();
+    }
+}
+
+/// What a fold's slide emits: summaries for the merge step and records for output topics.
+#[derive(Debug, Default)]
+pub struct FoldOutput {
+    /// Records for output topics.
+    pub records: OutputBuffer,
+    /// Summary frames by merge partition, see [`crate::frame`].
+    pub(crate) frames: Vec<Vec<u8>>,
+    pub(crate) summaries: u64,
+}
+
+impl FoldOutput {
+    /// An output for `merge_partitions` (at least 1) partitions of the repartition topic.
+    #[must_use]
+    pub fn new(merge_partitions: usize) -> Self {
+        Self { records: OutputBuffer::default(), frames: vec![Vec::new(); merge_partitions.max(1)], summaries: 0 }
+    }
+
+    /// One group's summary of the window that ends at `end`; `write` appends its bytes, as the merge's `decode` reads
+    /// them. Groups of one `merge_key` meet in one merge partition.
+    pub fn summary(&mut self, end: i64, merge_key: &[u8], group: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        let partition = if self.frames.len() == 1 {
+            0
+        } else {
+            (xxhash_rust::xxh64::xxh64(merge_key, 0) % self.frames.len() as u64) as usize
+        };
+        crate::frame::write_summary(&mut self.frames[partition], end, group, write);
+        self.summaries += 1;
+    }
+
+    /// The summaries emitted so far as (merge partition, window end, group, bytes): for tests of operators.
+    pub fn summaries(&self) -> impl Iterator<Item = (usize, i64, &[u8], &[u8])> {
+        self.frames.iter().enumerate().flat_map(|(partition, frames)| {
+            crate::frame::Frames::new(frames).filter_map(move |frame| match frame {
+                Ok(crate::frame::Frame::Summary { end, group, summary }) => Some((partition, end, group, summary)),
+                _ => None,
+            })
+        })
+    }
+}
+
+/// What a closed window emits: rows for output topics.
+#[derive(Debug, Default)]
+pub struct MergeOutput {
+    /// Records for output topics.
+    pub records: OutputBuffer,
+}
