@@ -3,3 +3,4 @@
 mod rejection;
 
 pub use rejection::{Reason, Rejection};
+pub mod dead_letter;
