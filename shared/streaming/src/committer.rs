@@ -193,6 +193,7 @@ impl Transactions {
                 self.send(producer, &record, job.truncate)?;
             }
         }
+        deliver(producer);
         let offsets = job.cut.offsets().map_err(|error| fault(producer, &error))?;
         retrying(|| producer.send_offsets_to_transaction(&offsets, &job.group, CALL_TIMEOUT))
             .map_err(|error| fault(producer, &error))?;
@@ -240,6 +241,15 @@ impl Transactions {
     }
 }
 
+/// Waits until what was sent is delivered. rust-rdkafka's own flush, and every transaction call that finds something in
+/// flight, polls for 100 ms at a time whatever happens meanwhile; short polls make a transaction ten times faster.
+fn deliver(producer: &BaseProducer<Deliveries>) {
+    let deadline = Instant::now() + CALL_TIMEOUT;
+    while producer.flush(Duration::ZERO).is_err() && Instant::now() < deadline {
+        producer.poll(Duration::from_millis(1));
+    }
+}
+
 /// Calls again while the error says that this helps.
 fn retrying(mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
     loop {
@@ -255,7 +265,8 @@ fn abort(producer: &BaseProducer<Deliveries>) -> Result<(), KafkaError> {
 }
 
 fn is_retriable(error: &KafkaError) -> bool {
-    matches!(error, KafkaError::Transaction(error) if error.is_retriable())
+    // a fatal error may call itself retriable too
+    matches!(error, KafkaError::Transaction(error) if error.is_retriable() && !error.is_fatal())
 }
 
 fn fault(producer: &BaseProducer<Deliveries>, error: &KafkaError) -> Fault {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Message, TopicPartitionList};
@@ -45,7 +46,7 @@ impl ClientContext for RebalanceRecorder {
         log(level, fac, message);
     }
 
-    fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
+    fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, reason, "Kafka client");
     }
 }
@@ -61,6 +62,27 @@ impl ConsumerContext for RebalanceRecorder {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
     }
 }
+
+/// A reader of partitions that it names itself: its end of a partition is no error.
+#[derive(Debug, Default)]
+pub(crate) struct ReaderContext;
+
+impl ClientContext for ReaderContext {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, fac: &str, message: &str) {
+        log(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::warn!(%error, reason, "Kafka client");
+        }
+    }
+}
+
+impl ConsumerContext for ReaderContext {}
+
+/// A consumer that reads partitions that it names itself.
+pub(crate) type Reader = BaseConsumer<ReaderContext>;
 
 /// Passes librdkafka's log lines on.
 pub(crate) fn log(level: rdkafka::config::RDKafkaLogLevel, fac: &str, message: &str) {
@@ -107,10 +129,10 @@ pub(crate) fn member(base: &ClientConfig, group: &str, client: &str, runtime: &R
 }
 
 /// A consumer that reads partitions that it names itself, to their end; it never joins the group.
-pub(crate) fn reader(base: &ClientConfig, group: &str, client: &str) -> ClientConfig {
+pub(crate) fn reader(base: &ClientConfig, group: &str, client: &str, isolation: &str) -> Result<Reader, KafkaError> {
     let mut config = consumer(base, group, client);
-    config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "20");
-    config
+    config.set("isolation.level", isolation).set("enable.partition.eof", "true").set("fetch.wait.max.ms", "20");
+    config.create_with_context(ReaderContext)
 }
 
 /// A transactional producer.

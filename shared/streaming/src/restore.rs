@@ -8,12 +8,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::{Message, TopicPartitionList};
 
-use crate::kafka::{ASK, one, reader, record, write_headers};
+use crate::kafka::{ASK, Reader, one, reader, record, write_headers};
 use crate::metadata::CommitMetadata;
 use crate::operator::RestoreError;
 use crate::state::{Packed, StateError, StateLog, pack};
@@ -58,17 +58,17 @@ pub(crate) enum RestoreFailure {
 pub(crate) struct Restorer {
     worker: Arc<Worker>,
     /// `read_committed`.
-    committed: BaseConsumer,
+    committed: Reader,
     /// Sees records of open transactions.
-    uncommitted: BaseConsumer,
+    uncommitted: Reader,
 }
 
 impl Restorer {
     pub(crate) fn new(worker: Arc<Worker>, client: &str) -> Result<Self, KafkaError> {
-        let config = reader(&worker.kafka, &worker.group, &format!("{client}-restore"));
-        let mut raw = config.clone();
-        raw.set("isolation.level", "read_uncommitted");
-        Ok(Self { worker, committed: config.create()?, uncommitted: raw.create()? })
+        let client = format!("{client}-restore");
+        let committed = reader(&worker.kafka, &worker.group, &client, "read_committed")?;
+        let uncommitted = reader(&worker.kafka, &worker.group, &client, "read_uncommitted")?;
+        Ok(Self { worker, committed, uncommitted })
     }
 
     /// Brings a task back, trying again while Kafka is at fault.

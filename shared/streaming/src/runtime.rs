@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, Message, TopicPartitionList};
 
@@ -178,7 +178,7 @@ impl Runtime {
 /// Reads all pipelines' watermarks topics onto their boards until the worker stops.
 fn read_boards(worker: &Worker) -> anyhow::Result<()> {
     let client = format!("{}-{}-watermarks", worker.topology.worker, worker.config.instance);
-    let consumer: BaseConsumer = reader(&worker.kafka, &worker.group, &client).create()?;
+    let consumer = reader(&worker.kafka, &worker.group, &client, "read_committed")?;
     let mut list = TopicPartitionList::new();
     for pipeline in 0..worker.pipelines.len() {
         list.add_partition_offset(&worker.topology.internal_topic(pipeline, "watermarks"), 0, Offset::Beginning)?;

@@ -370,8 +370,8 @@ impl StreamThread {
             .with_context(|| format!("seek {} {} to {position}", slot.input_topic, slot.id.partition))?;
         let list = one(&slot.input_topic, slot.id.partition);
         if !self.over_budget {
-            self.consumer.resume(&list)?;
             slot.paused = false;
+            resume(&self.consumer, &list)?;
         }
         self.tell_status();
         Ok(())
@@ -440,7 +440,7 @@ impl StreamThread {
         self.lead_pauses = false;
         let max_lead = i64::try_from(self.worker.config.max_lead.as_millis()).unwrap_or(i64::MAX);
         let mut pause = TopicPartitionList::new();
-        let mut resume = TopicPartitionList::new();
+        let mut resumed = TopicPartitionList::new();
         for index in 0..self.slots.len() {
             let ahead = self.lead(index).is_some_and(|lead| lead > max_lead);
             let slot = &mut self.slots[index];
@@ -455,19 +455,19 @@ impl StreamThread {
                 if wanted {
                     pause.add_partition(&slot.input_topic, slot.id.partition);
                 } else {
-                    resume.add_partition_offset(&slot.input_topic, slot.id.partition, Offset::Offset(position))?;
+                    resumed.add_partition_offset(&slot.input_topic, slot.id.partition, Offset::Offset(position))?;
                 }
             }
         }
         if pause.count() > 0 {
             self.consumer.pause(&pause)?;
         }
-        for element in resume.elements() {
+        for element in resumed.elements() {
             // records that were fetched before the pause and dropped by the loop are read again
             self.consumer.seek(element.topic(), element.partition(), element.offset(), ASK)?;
         }
-        if resume.count() > 0 {
-            self.consumer.resume(&resume)?;
+        if resumed.count() > 0 {
+            resume(&self.consumer, &resumed)?;
         }
         Ok(())
     }
@@ -707,6 +707,17 @@ impl StreamThread {
         self.tell_status();
         Ok(())
     }
+}
+
+/// Resumes partitions and wakes librdkafka's fetcher, which would otherwise sleep for up to a second.
+fn resume(consumer: &BaseConsumer<RebalanceRecorder>, partitions: &TopicPartitionList) -> anyhow::Result<()> {
+    consumer.resume(partitions)?;
+    for element in partitions.elements() {
+        if let Err(error) = consumer.fetch_watermarks(element.topic(), element.partition(), ASK) {
+            tracing::debug!(%error, topic = element.topic(), "the fetcher wakes by itself");
+        }
+    }
+    Ok(())
 }
 
 fn ask_for_end(requests: &Sender<Request>, slot: &mut Slot, position: i64, now: Instant) {
