@@ -1,8 +1,7 @@
 //! How a worker's runtime behaves: the `[runtime]` section of its configuration. Nothing here changes a result.
 
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use service::{GroupProtocol, HumanDuration, Problems, Size, Validate};
 
 /// The `[runtime]` section as a commented TOML text with the defaults.
 pub const DEFAULTS: &str = r#"
@@ -27,73 +26,43 @@ session_timeout = "45s"
 # hundreds of source partitions.
 merge_partitions = 1
 # Output that waits for its commit, per thread; above it a thread pauses its partitions and keeps polling.
-max_pending_bytes = 67108864
+max_pending = "64MiB"
 # Live state per instance; above it /readyz says so, with the keys and bytes.
-max_state_bytes = 8589934592
+max_state = "8GiB"
 # A source record that is larger is bad input.
-max_record_bytes = 1048576
+max_record_bytes = "1MiB"
 # The largest record that source topics accept; dead letters of that size are handed on whole.
-max_source_record_bytes = 4194304
+max_source_record_bytes = "4MiB"
 # Replication factor of the topics that --create-topics creates; -1: the broker's default.
 replication_factor = -1
 "#;
 
-/// Consumer group protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// KIP-848: the broker assigns.
-    Consumer,
-    /// The older one: cooperative-sticky, static members.
-    Classic,
-}
-
 /// See [`DEFAULTS`] for the meaning of each key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct RuntimeConfig {
     pub instance: String,
-    pub protocol: Protocol,
-    #[serde(with = "humantime_serde")]
-    pub commit_interval: Duration,
-    #[serde(with = "humantime_serde")]
-    pub backlog_commit_interval: Duration,
-    #[serde(with = "humantime_serde")]
-    pub snapshot_interval: Duration,
-    #[serde(with = "humantime_serde")]
-    pub max_lead: Duration,
-    #[serde(with = "humantime_serde")]
-    pub transaction_timeout: Duration,
-    #[serde(with = "humantime_serde")]
-    pub session_timeout: Duration,
+    pub protocol: GroupProtocol,
+    pub commit_interval: HumanDuration,
+    pub backlog_commit_interval: HumanDuration,
+    pub snapshot_interval: HumanDuration,
+    pub max_lead: HumanDuration,
+    pub transaction_timeout: HumanDuration,
+    pub session_timeout: HumanDuration,
     pub merge_partitions: i32,
-    pub max_pending_bytes: usize,
-    pub max_state_bytes: u64,
-    pub max_record_bytes: usize,
-    pub max_source_record_bytes: usize,
+    pub max_pending: Size,
+    pub max_state: Size,
+    pub max_record_bytes: Size,
+    pub max_source_record_bytes: Size,
     pub replication_factor: i32,
 }
 
-/// A key of the section whose value cannot be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigProblem {
-    /// The key, without the section.
-    pub key: &'static str,
-    /// The value.
-    pub value: String,
-    /// What is allowed.
-    pub allowed: &'static str,
-}
-
-impl RuntimeConfig {
-    /// All values that cannot be.
-    #[must_use]
-    pub fn problems(&self) -> Vec<ConfigProblem> {
-        let mut problems = Vec::new();
-        let mut check = |key, fine: bool, value: String, allowed| {
+impl Validate for RuntimeConfig {
+    fn validate(&self, problems: &mut Problems) {
+        let mut check = |key: &str, fine: bool, value: &dyn std::fmt::Display, allowed: &str| {
             if !fine {
-                problems.push(ConfigProblem { key, value, allowed });
+                problems.add(key, value, allowed);
             }
         };
         let durations = [
@@ -103,30 +72,29 @@ impl RuntimeConfig {
             ("max_lead", self.max_lead),
         ];
         for (key, value) in durations {
-            check(key, !value.is_zero(), format!("{value:?}"), "a duration above 0");
+            check(key, value.as_millis() > 0, &value, "longer than 0s");
         }
-        let seconds = |range: std::ops::RangeInclusive<u64>, value: Duration| range.contains(&value.as_secs());
         let (transaction, session) = (self.transaction_timeout, self.session_timeout);
-        check("transaction_timeout", seconds(1..=900, transaction), format!("{transaction:?}"), "1s to 15m");
-        check("session_timeout", seconds(1..=1800, session), format!("{session:?}"), "1s to 30m");
+        check("transaction_timeout", (1_000..=900_000).contains(&transaction.as_millis()), &transaction, "1s to 15m");
+        check("session_timeout", (1_000..=1_800_000).contains(&session.as_millis()), &session, "1s to 30m");
         let partitions = self.merge_partitions;
-        check("merge_partitions", (1..=10_000).contains(&partitions), partitions.to_string(), "1 to 10000");
+        check("merge_partitions", (1..=10_000).contains(&partitions), &partitions, "1 to 10000");
         let factor = self.replication_factor;
-        check("replication_factor", factor == -1 || (1..=32).contains(&factor), factor.to_string(), "-1 or 1 to 32");
-        let allowed = "1024 or more, and at most max_source_record_bytes";
+        check("replication_factor", factor == -1 || (1..=32).contains(&factor), &factor, "-1 or 1 to 32");
         let (record, source) = (self.max_record_bytes, self.max_source_record_bytes);
-        check("max_record_bytes", (1024..=source).contains(&record), record.to_string(), allowed);
-        let fine = (1024..=900_000_000).contains(&source);
-        check("max_source_record_bytes", fine, source.to_string(), "1024 to 900000000");
-        let name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let instance = self.instance.clone();
-        check("instance", instance.chars().all(name), instance, "letters, digits, '.', '_', '-'");
-        problems
+        let fine = (1024..=source.as_bytes()).contains(&record.as_bytes());
+        check("max_record_bytes", fine, &record, "1KiB to max_source_record_bytes");
+        let fine = (1024..=900_000_000).contains(&source.as_bytes());
+        check("max_source_record_bytes", fine, &source, "1KiB to 900MB");
+        let named = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        check("instance", self.instance.chars().all(named), &self.instance, "letters, digits, '.', '_' and '-'");
     }
+}
 
+impl RuntimeConfig {
     /// The largest message that the producer sends, in bytes.
     pub(crate) fn max_message_bytes(&self) -> usize {
-        self.max_source_record_bytes.max(1024 * 1024) + 64 * 1024
+        self.max_source_record_bytes.as_usize().max(1024 * 1024) + 64 * 1024
     }
 }
 
@@ -142,11 +110,15 @@ mod tests {
     #[test]
     fn the_defaults_are_complete_and_valid_and_all_problems_are_told_at_once() {
         let mut config = toml::from_str::<File>(DEFAULTS).unwrap().runtime;
-        assert_eq!(config.problems(), []);
-        config.commit_interval = Duration::ZERO;
+        let problems = |config: &RuntimeConfig| {
+            let mut problems = Problems::new();
+            config.validate(&mut problems);
+            problems.len()
+        };
+        assert_eq!(problems(&config), 0);
+        config.commit_interval = HumanDuration::from_millis(0).unwrap();
         config.merge_partitions = 0;
         config.instance = "a b".into();
-        let keys: Vec<_> = config.problems().iter().map(|problem| problem.key).collect();
-        assert_eq!(keys, ["commit_interval", "merge_partitions", "instance"]);
+        assert_eq!(problems(&config), 3);
     }
 }

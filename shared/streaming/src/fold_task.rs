@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
 use crate::frame::{split_frames, write_watermark};
-use crate::operator::{Fold, Record, RestoreError, Source, StateSize, Timed};
+use crate::operator::{Fold, Record, RestoreError, Source, SourceError, StateSize, Timed};
 use crate::output::{FoldOutput, OutputBuffer};
 use crate::progress::FoldProgress;
 use crate::refusal::Refusals;
 use crate::state::{Decision, decision_key, encode};
-use crate::task::{HeaderWriter, Task, TaskError, TaskId, split_header, write_with_length};
+use crate::task::{HeaderWriter, Processed, Task, TaskError, TaskId, split_header, write_with_length};
 use crate::watermark::Watermark;
 use crate::window::Windows;
 
@@ -116,23 +116,21 @@ impl<F: Fold> FoldTask<F> {
         self.decisions_written.push(offset);
     }
 
-    fn judge(&mut self, record: &Record<'_>, headers: HeaderWriter<'_>, decision: &mut Decision) {
-        let verdict = match &decision.refused {
-            Some((reason, message)) => Err(Rejection {
-                reason: Reason::from_name(reason).unwrap_or(Reason::Undecodable),
-                message: message.clone(),
-                outside: true,
-            }),
-            None => self.source.decode(record),
-        };
+    /// What a replay is told about this record instead of asking.
+    fn remembered_refusal(&self, offset: i64) -> Option<Rejection> {
+        let (reason, message) = self.decisions_to_obey.get(&offset)?.refused.clone()?;
+        Some(Rejection { reason: Reason::from_name(&reason)?, message, outside: true })
+    }
+
+    fn judge(
+        &mut self,
+        record: &Record<'_>,
+        headers: HeaderWriter<'_>,
+        verdict: Result<<F::Source as Source>::Event<'_>, Rejection>,
+    ) {
         let event = match verdict {
             Ok(event) => event,
-            Err(rejection) => {
-                if rejection.outside {
-                    decision.refused = Some((rejection.reason.name().to_owned(), rejection.message.clone()));
-                }
-                return self.refuse(record, headers, &rejection);
-            }
+            Err(rejection) => return self.refuse(record, headers, &rejection),
         };
         let event_time = event.event_time();
         if event_time > record.timestamp.saturating_add(self.time.max_future_skew) {
@@ -184,13 +182,26 @@ impl<F: Fold> Task for FoldTask<F> {
         self.id
     }
 
-    fn process(&mut self, record: &Record<'_>, headers: HeaderWriter<'_>) -> Result<(), TaskError> {
-        self.progress.counts.read += 1;
+    fn process(&mut self, record: &Record<'_>, headers: HeaderWriter<'_>) -> Result<Processed, TaskError> {
+        let verdict = match self.remembered_refusal(record.offset) {
+            Some(rejection) => Err(rejection),
+            None => match self.source.decode(record) {
+                Ok(event) => Ok(event),
+                Err(SourceError::Rejected(rejection)) => Err(rejection),
+                Err(SourceError::NotNow(message)) => return Ok(Processed::NotNow(message)),
+            },
+        };
         let mut decision = self.decide(record.offset);
-        self.judge(record, headers, &mut decision);
+        if let Err(rejection) = &verdict
+            && rejection.outside
+        {
+            decision.refused = Some((rejection.reason.name().to_owned(), rejection.message.clone()));
+        }
+        self.progress.counts.read += 1;
+        self.judge(record, headers, verdict);
         self.write_decision(record.offset, &decision);
         self.position = record.offset + 1;
-        Ok(())
+        Ok(Processed::Done)
     }
 
     fn position(&self) -> i64 {

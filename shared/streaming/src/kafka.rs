@@ -12,7 +12,9 @@ use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Message, TopicPartitionList};
 
-use crate::config::{Protocol, RuntimeConfig};
+use service::GroupProtocol;
+
+use crate::config::RuntimeConfig;
 use crate::headers;
 use crate::operator::Record;
 
@@ -114,10 +116,10 @@ fn consumer(base: &ClientConfig, group: &str, client: &str) -> ClientConfig {
 pub(crate) fn member(base: &ClientConfig, group: &str, client: &str, runtime: &RuntimeConfig) -> ClientConfig {
     let mut config = consumer(base, group, client);
     match runtime.protocol {
-        Protocol::Consumer => {
+        GroupProtocol::Consumer => {
             config.set("group.protocol", "consumer");
         }
-        Protocol::Classic => {
+        GroupProtocol::Classic => {
             config
                 .set("group.protocol", "classic")
                 .set("partition.assignment.strategy", "cooperative-sticky")

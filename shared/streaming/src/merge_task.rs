@@ -11,7 +11,7 @@ use crate::operator::{Merge, Record, RestoreError, StateSize};
 use crate::output::{MergeOutput, OutputBuffer};
 use crate::progress::MergeProgress;
 use crate::state::{Decision, encode};
-use crate::task::{HeaderWriter, Task, TaskError, TaskId, split_header, write_with_length};
+use crate::task::{HeaderWriter, Processed, Task, TaskError, TaskId, split_header, write_with_length};
 
 type Groups<S> = BTreeMap<Box<[u8]>, S>;
 
@@ -108,11 +108,11 @@ impl<M: Merge> Task for MergeTask<M> {
         self.id
     }
 
-    fn process(&mut self, record: &Record<'_>, _: HeaderWriter<'_>) -> Result<(), TaskError> {
+    fn process(&mut self, record: &Record<'_>, _: HeaderWriter<'_>) -> Result<Processed, TaskError> {
         let frames = record.value.unwrap_or_default();
         self.take_in(frames).map_err(|problem| TaskError { task: self.id, offset: record.offset, problem })?;
         self.position = record.offset + 1;
-        Ok(())
+        Ok(Processed::Done)
     }
 
     fn position(&self) -> i64 {

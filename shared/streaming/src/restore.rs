@@ -17,7 +17,7 @@ use crate::kafka::{ASK, Reader, one, reader, record, write_headers};
 use crate::metadata::CommitMetadata;
 use crate::operator::RestoreError;
 use crate::state::{Packed, StateError, StateLog, pack};
-use crate::task::{Step, Task, TaskId};
+use crate::task::{Processed, Step, Task, TaskId};
 use crate::worker::Worker;
 
 /// A task that is where its committed state says.
@@ -46,6 +46,9 @@ pub(crate) enum RestoreFailure {
          To give the state up and start from the log's beginning, stop all instances and run: {worker} --config FILE --reset-state"
     )]
     Refused { worker: String, topic: String, partition: i32, problem: String },
+    /// The log does not fit the state.
+    #[error("{0}")]
+    Unfit(String),
     /// Kafka did not answer as it should; trying again may help.
     #[error("{0}")]
     Kafka(#[from] KafkaError),
@@ -151,8 +154,8 @@ impl Restorer {
         task.restore(&loaded.state, loaded.decisions).map_err(|error: RestoreError| refused(error.to_string()))?;
         task.start_at(manifest.offset);
         self.replay(task.as_mut(), input_topic, offset).map_err(|failure| match failure {
-            ReplayFailure::Kafka(error) => RestoreFailure::Kafka(error),
-            ReplayFailure::Task(problem) => refused(problem),
+            RestoreFailure::Unfit(problem) => refused(problem),
+            other => other,
         })?;
         task.end_replay(metadata.watermark);
         task.start_at(offset);
@@ -263,11 +266,11 @@ impl Restorer {
     }
 
     /// Feeds the log from the task's position up to `until` (exclusive); outputs are dropped, they are committed.
-    fn replay(&self, task: &mut dyn Task, topic: &str, until: i64) -> Result<(), ReplayFailure> {
+    fn replay(&self, task: &mut dyn Task, topic: &str, until: i64) -> Result<(), RestoreFailure> {
         if task.position() >= until {
             return Ok(());
         }
-        let mut problem = None;
+        let (mut problem, mut waits) = (None, None);
         let from = Offset::Offset(task.position());
         let result = self.read(topic, task.id().partition, from, |message| {
             if message.offset() >= until {
@@ -275,20 +278,25 @@ impl Restorer {
             }
             let result = task.process(&record(message), &|into| write_headers(message, into));
             task.discard_outputs();
-            if let Err(error) = result {
-                problem = Some(error.to_string());
-                return Ok(true);
+            match result {
+                Ok(Processed::Done) => Ok(task.position() >= until),
+                Ok(Processed::NotNow(message)) => {
+                    waits = Some(message);
+                    Ok(true)
+                }
+                Err(error) => {
+                    problem = Some(error.to_string());
+                    Ok(true)
+                }
             }
-            Ok(task.position() >= until)
         });
-        match (problem, result) {
-            (Some(problem), _) => Err(ReplayFailure::Task(problem)),
-            (None, Ok(())) => Ok(()),
-            (None, Err(RestoreFailure::Kafka(error))) => Err(ReplayFailure::Kafka(error)),
-            (None, Err(other)) => {
-                tracing::debug!(%other, "replay");
-                Err(ReplayFailure::Kafka(KafkaError::Canceled))
-            }
+        result?;
+        if let Some(problem) = problem {
+            return Err(RestoreFailure::Unfit(problem));
+        }
+        match waits {
+            Some(message) => Err(RestoreFailure::Unsettled(message)),
+            None => Ok(()),
         }
     }
 
@@ -315,11 +323,6 @@ impl Restorer {
     pub(crate) fn lag(&self, topic: &str, partition: i32, position: i64) -> Result<i64, KafkaError> {
         Ok((self.uncommitted.fetch_watermarks(topic, partition, ASK)?.1 - position).max(0))
     }
-}
-
-enum ReplayFailure {
-    Kafka(KafkaError),
-    Task(String),
 }
 
 /// What the stream thread has done for it elsewhere.

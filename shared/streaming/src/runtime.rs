@@ -54,7 +54,7 @@ impl Readiness {
         let (keys, bytes) = (total(|status| &status.keys), total(|status| &status.bytes));
         if bytes > self.max_state_bytes {
             let limit = self.max_state_bytes;
-            return Err(format!("{keys} keys take {bytes} bytes, runtime.max_state_bytes is {limit}"));
+            return Err(format!("{keys} keys take {bytes} bytes, runtime.max_state is {limit}"));
         }
         Ok(())
     }
@@ -133,7 +133,7 @@ impl Runtime {
     /// For `/readyz`.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        Readiness { statuses: self.statuses.clone(), max_state_bytes: self.worker.config.max_state_bytes }
+        Readiness { statuses: self.statuses.clone(), max_state_bytes: self.worker.config.max_state.as_bytes() }
     }
 
     /// The switch that stops the worker: it commits what it has and leaves the group.

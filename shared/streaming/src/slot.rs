@@ -52,6 +52,8 @@ pub(crate) struct Slot {
     pub(crate) labels: PartitionLabels,
     pub(crate) phase: Phase,
     pub(crate) paused: bool,
+    /// Something outside did not answer: the partition is tried again then.
+    pub(crate) waits_until: Option<Instant>,
     /// The watermark at which flow control takes partitions to stand that have not spoken yet.
     pub(crate) first_watermark: Option<i64>,
     pub(crate) idleness: Idleness,
@@ -126,6 +128,7 @@ impl Slot {
             labels,
             phase: Phase::Restoring,
             paused: true,
+            waits_until: None,
             first_watermark: None,
             idleness: Idleness::new(now),
             counted: None,

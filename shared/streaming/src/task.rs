@@ -49,6 +49,16 @@ pub(crate) struct TaskError {
     pub(crate) problem: String,
 }
 
+/// Whether a record was taken in.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Processed {
+    /// It is accounted for.
+    Done,
+    /// It keeps its place: something outside does not answer.
+    NotNow(String),
+}
+
 /// Appends a record's headers in the layout of [`crate::headers`]; called only where a record is handed on whole.
 pub(crate) type HeaderWriter<'a> = &'a dyn Fn(&mut Vec<u8>);
 
@@ -61,7 +71,7 @@ pub(crate) trait Task: Send {
     ///
     /// # Errors
     /// Where the task's own invariants are broken.
-    fn process(&mut self, record: &Record<'_>, headers: HeaderWriter<'_>) -> Result<(), TaskError>;
+    fn process(&mut self, record: &Record<'_>, headers: HeaderWriter<'_>) -> Result<Processed, TaskError>;
 
     /// The next offset it expects.
     fn position(&self) -> i64;

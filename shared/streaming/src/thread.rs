@@ -17,7 +17,7 @@ use crate::cut::Cut;
 use crate::kafka::{ASK, Rebalance, RebalanceRecorder, member, one, producer, record, write_headers};
 use crate::restore::{Reply, Request, RestoreFailure, assist};
 use crate::slot::{Phase, Semantics, Slot};
-use crate::task::{Step, TaskId};
+use crate::task::{Processed, Step, TaskId};
 use crate::telemetry::{ReasonLabels, TopicLabels};
 use crate::watermark::{follow_target, slowest};
 use crate::worker::Worker;
@@ -32,6 +32,8 @@ const LAG_EVERY: Duration = Duration::from_secs(5);
 const LEAVE_LIMIT: Duration = Duration::from_secs(20);
 /// The broker refuses larger values than it says; handed-on records are then cut to this.
 const TRUNCATE_TO: usize = 512 * 1024;
+/// A partition whose next record cannot be decoded yet is tried again after this long.
+const WAIT: Duration = Duration::from_millis(500);
 const FENCED_LIMIT: usize = 3;
 
 /// What a thread tells about itself to `/readyz`.
@@ -204,7 +206,13 @@ impl StreamThread {
                 continue;
             }
             let record = record(&message);
-            task.process(&record, &|into| write_headers(&message, into))?;
+            if let Processed::NotNow(reason) = task.process(&record, &|into| write_headers(&message, into))? {
+                tracing::warn!(task = %slot.id, offset = record.offset, reason, "the partition waits");
+                slot.waits_until = Some(Instant::now() + WAIT);
+                slot.paused = true;
+                self.consumer.pause(&one(&slot.input_topic, partition))?;
+                continue;
+            }
             if self.oldest_uncommitted.is_none() && slot.id.step == Step::Fold {
                 self.oldest_uncommitted = Some(record.timestamp);
             }
@@ -356,7 +364,7 @@ impl StreamThread {
         self.worker.telemetry.restore_seconds.observe(restored.duration.as_secs_f64());
         tracing::info!(task = %slot.id, topic = %slot.input_topic, position, generation = restored.generation,
             seconds = restored.duration.as_secs_f64(), "restored");
-        let interval = self.worker.config.snapshot_interval;
+        let interval = self.worker.config.snapshot_interval.as_duration();
         let stagger = interval.mul_f64(f64::from(slot.id.partition.rem_euclid(16)) / 32.0);
         slot.begin(restored, stagger, Instant::now());
         if self.revocation.as_ref().is_some_and(|revocation| {
@@ -433,12 +441,12 @@ impl StreamThread {
 
     /// Pauses what is too far ahead, and everything while too much output waits for its commit.
     fn control_flow(&mut self) -> anyhow::Result<()> {
-        let budget = self.worker.config.max_pending_bytes;
+        let budget = self.worker.config.max_pending.as_usize();
         let pending: usize = self.slots.iter().filter_map(|slot| slot.task()).map(|task| task.pending_bytes()).sum();
         self.worker.telemetry.pending_bytes.set(pending as i64);
         self.over_budget = pending > budget;
         self.lead_pauses = false;
-        let max_lead = i64::try_from(self.worker.config.max_lead.as_millis()).unwrap_or(i64::MAX);
+        let max_lead = self.worker.config.max_lead.as_millis();
         let mut pause = TopicPartitionList::new();
         let mut resumed = TopicPartitionList::new();
         for index in 0..self.slots.len() {
@@ -448,7 +456,11 @@ impl StreamThread {
                 continue;
             }
             self.lead_pauses |= ahead;
-            let wanted = ahead || self.over_budget;
+            let waits = slot.waits_until.is_some_and(|moment| Instant::now() < moment);
+            if !waits {
+                slot.waits_until = None;
+            }
+            let wanted = ahead || self.over_budget || waits;
             if wanted != slot.paused {
                 slot.paused = wanted;
                 let position = slot.task().map(|task| task.position()).unwrap_or_default();
@@ -538,13 +550,13 @@ impl StreamThread {
             return if now >= *moment { self.make_again() } else { Ok(()) };
         }
         let config = &self.worker.config;
-        let interval = if self.drained { config.commit_interval } else { config.backlog_commit_interval };
+        let interval = if self.drained { config.commit_interval } else { config.backlog_commit_interval }.as_duration();
         let tasks = || self.slots.iter().filter_map(|slot| slot.task());
         let due = now.duration_since(self.last_cut) >= interval
             || self.revocation.is_some()
             || self.lead_pauses
             || (self.drained && tasks().any(|task| task.row_waits()))
-            || tasks().map(|task| task.pending_bytes()).sum::<usize>() > config.max_pending_bytes / 4;
+            || tasks().map(|task| task.pending_bytes()).sum::<usize>() > config.max_pending.as_usize() / 4;
         if due { self.cut(now) } else { Ok(()) }
     }
 
@@ -563,7 +575,9 @@ impl StreamThread {
             let Some(part) = slot.cut(idle, semantics) else { continue };
             cut.parts.push(Arc::new(part));
             let started = Instant::now();
-            if let Some((state, generation, offset)) = slot.snapshot_due(self.worker.config.snapshot_interval, now) {
+            if let Some((state, generation, offset)) =
+                slot.snapshot_due(self.worker.config.snapshot_interval.as_duration(), now)
+            {
                 self.worker.telemetry.snapshot_seconds.observe(started.elapsed().as_secs_f64());
                 let (id, assignment) = (slot.id, slot.assignment);
                 self.requests.send(Request::Pack { id, assignment, state, generation, offset })?;

@@ -12,7 +12,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
-use streaming::config::Protocol;
+use service::GroupProtocol;
 use streaming::{FoldProgress, MergeProgress, Runtime};
 
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -29,10 +29,10 @@ struct Instance {
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
-fn start(worker: &str, source: &str, instance: &str, protocol: Protocol) -> Instance {
+fn start(worker: &str, source: &str, instance: &str, protocol: GroupProtocol) -> Instance {
     let mut config = toy::config(instance);
     config.protocol = protocol;
-    config.session_timeout = Duration::from_secs(6);
+    config.session_timeout = service::HumanDuration::from_millis(6_000).unwrap();
     let topology = toy::topology(worker, source, Duration::from_secs(1));
     let runtime = Runtime::new(topology, config, kafka(), 2, true).unwrap();
     let stop = runtime.stop_switch();
@@ -142,7 +142,7 @@ fn wait_for(worker: &str, source: &str, read: u64, closed: i64) {
     }
 }
 
-fn rows_survive_comings_and_goings(protocol: Protocol) {
+fn rows_survive_comings_and_goings(protocol: GroupProtocol) {
     let _ = tracing_subscriber::fmt().with_env_filter("info").with_test_writer().try_init();
     let worker = format!("toy-{:?}-{}", protocol, std::process::id()).to_lowercase();
     let source = format!("{worker}.amounts");
@@ -176,10 +176,10 @@ fn rows_survive_comings_and_goings(protocol: Protocol) {
 
 #[test]
 fn rows_survive_comings_and_goings_under_the_consumer_protocol() {
-    rows_survive_comings_and_goings(Protocol::Consumer);
+    rows_survive_comings_and_goings(GroupProtocol::Consumer);
 }
 
 #[test]
 fn rows_survive_comings_and_goings_under_the_classic_protocol() {
-    rows_survive_comings_and_goings(Protocol::Classic);
+    rows_survive_comings_and_goings(GroupProtocol::Classic);
 }

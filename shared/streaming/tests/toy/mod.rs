@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use records::{Reason, Rejection};
 use streaming::config::{DEFAULTS, RuntimeConfig};
-use streaming::operator::{Fold, Merge, Record, RestoreError, Source, StateSize, Timed};
+use streaming::operator::{Fold, Merge, Record, RestoreError, Source, SourceError, StateSize, Timed};
 use streaming::output::{FoldOutput, MergeOutput};
 use streaming::window::Windows;
 use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, Topology};
@@ -33,12 +33,12 @@ pub struct Amounts;
 impl Source for Amounts {
     type Event<'a> = Amount<'a>;
 
-    fn decode<'a>(&mut self, record: &Record<'a>) -> Result<Amount<'a>, Rejection> {
+    fn decode<'a>(&mut self, record: &Record<'a>) -> Result<Amount<'a>, SourceError> {
         let text = std::str::from_utf8(record.value.unwrap_or_default()).unwrap_or_default();
         let (time, amount) = text.split_once(',').ok_or_else(|| Rejection::new(Reason::Undecodable, text))?;
         match (time.parse(), amount.parse(), record.key) {
             (Ok(time), Ok(amount), Some(key)) => Ok(Amount { time, amount, key }),
-            _ => Err(Rejection::new(Reason::BadValue, text)),
+            _ => Err(Rejection::new(Reason::BadValue, text).into()),
         }
     }
 }
@@ -146,8 +146,8 @@ pub fn config(instance: &str) -> RuntimeConfig {
     }
     let mut config = toml::from_str::<File>(DEFAULTS).unwrap().runtime;
     config.instance = instance.to_owned();
-    config.snapshot_interval = Duration::from_millis(500);
-    config.transaction_timeout = Duration::from_secs(5);
+    config.snapshot_interval = service::HumanDuration::from_millis(500).unwrap();
+    config.transaction_timeout = service::HumanDuration::from_millis(5_000).unwrap();
     config
 }
 
