@@ -88,6 +88,10 @@ impl Committer {
         let (outcome_sender, outcomes) = bounded(1);
         let thread = std::thread::Builder::new().name(format!("{name}-commit")).spawn(move || {
             let mut transactions = Transactions { config, topics, handed_on, stop, producer: None };
+            // at once: it ends what a predecessor under the same id left open, and restores wait for that
+            if let Err(error) = transactions.renew() {
+                tracing::warn!(error, "the first transaction tries again");
+            }
             for job in job_receiver {
                 if outcome_sender.send(transactions.make(&job)).is_err() {
                     return;

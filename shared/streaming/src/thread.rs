@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::{Message, TopicPartitionList};
 
@@ -181,6 +181,9 @@ impl StreamThread {
                 None => return Ok(()),
                 Some(Ok(message)) => message,
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => bail!("consumer: {error}"),
+                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
+                    bail!("the log was deleted before it was read: an input topic's retention is too short")
+                }
                 Some(Err(error)) => {
                     tracing::warn!(%error, "consumer");
                     return Ok(());
@@ -373,10 +376,16 @@ impl StreamThread {
             slot.leave();
             return Ok(());
         }
-        self.consumer
-            .seek(&slot.input_topic, slot.id.partition, Offset::Offset(position), ASK)
-            .with_context(|| format!("seek {} {} to {position}", slot.input_topic, slot.id.partition))?;
         let list = one(&slot.input_topic, slot.id.partition);
+        if let Err(error) = self.consumer.seek(&slot.input_topic, slot.id.partition, Offset::Offset(position), ASK) {
+            // librdkafka refuses to seek where its fetcher has not started yet
+            tracing::info!(task = %slot.id, %error, "assigned anew instead of a seek");
+            let mut placed = TopicPartitionList::new();
+            placed.add_partition_offset(&slot.input_topic, slot.id.partition, Offset::Offset(position))?;
+            self.consumer.incremental_unassign(&list)?;
+            self.consumer.incremental_assign(&placed)?;
+            self.consumer.pause(&list)?;
+        }
         if !self.over_budget {
             slot.paused = false;
             resume(&self.consumer, &list)?;
