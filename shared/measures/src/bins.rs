@@ -93,9 +93,15 @@ impl Bins {
     pub fn index(&self, gap: i64) -> Option<u32> {
         match &self.0 {
             Kind::Log2 { unit, count } => {
-                let units = gap.max(0) as u64 / unit;
-                // the number of binary digits: 0 for none, j for 2^(j-1) <= units < 2^j
-                Some((u64::BITS - units.leading_zeros()).min(count - 1))
+                let gap = gap.max(0) as u64;
+                if gap < *unit {
+                    return Some(0);
+                }
+                // doubled as often, the unit has as many binary digits as the gap; bin j begins at unit << (j - 1). A
+                // division would say the same, but takes longer
+                let doublings = unit.leading_zeros() - gap.leading_zeros();
+                let bin = doublings + u32::from(gap >= unit << doublings);
+                Some(bin.min(count - 1))
             }
             Kind::Linear { max, starts } => {
                 if gap < starts[0] || gap > *max {
