@@ -90,13 +90,14 @@ fn as_json(record: &Interaction<'_>) -> Value {
 #[test]
 fn texts_are_borrowed_from_the_bytes_also_inside_options() {
     let value = encoded(&click());
-    let mut decoder = decoder();
-    let record = decoder.decode(None, Some(&value)).unwrap();
-    assert_eq!(record, click());
-    for text in
-        [Some(record.event_id), Some(record.session_id), record.request_id, record.user_segment, record.ab_group]
-    {
-        assert!(text.unwrap().is_borrowed());
+    for mut decoder in [decoder(), general_decoder()] {
+        let record = decoder.decode(None, Some(&value)).unwrap();
+        assert_eq!(record, click());
+        for text in
+            [Some(record.event_id), Some(record.session_id), record.request_id, record.user_segment, record.ab_group]
+        {
+            assert!(text.unwrap().is_borrowed());
+        }
     }
 }
 
@@ -558,11 +559,39 @@ prop_compose! {
     }
 }
 
+/// The same layout under another name, so that the general way is taken.
+fn general_decoder() -> Decoder<Interaction<'static>> {
+    let renamed = Interaction::SCHEMA.replace("recwatch.v1", "elsewhere");
+    assert_ne!(renamed, Interaction::SCHEMA);
+    decoder_with(FixedSchemas::default().with(1, &renamed))
+}
+
 proptest! {
+    #[test]
+    fn the_short_way_and_the_general_way_agree_on_every_record(
+        record in any_interaction(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        more in prop::collection::vec(any::<u8>(), 0..2),
+    ) {
+        let mut value = encoded(&record);
+        for (place, byte) in changes {
+            let place = wire::HEADER_LENGTH + place.index(value.len() - wire::HEADER_LENGTH);
+            value[place] = byte;
+        }
+        if let Some(cut) = cut {
+            value.truncate(wire::HEADER_LENGTH + cut.index(value.len() - wire::HEADER_LENGTH));
+        }
+        value.extend(more);
+        let (mut short, mut general) = (decoder(), general_decoder());
+        prop_assert_eq!(short.decode(None, Some(&value)), general.decode(None, Some(&value)));
+    }
+
     #[test]
     fn any_interaction_reads_back_as_written_in_both_formats(record in any_interaction()) {
         let value = encoded(&record);
         prop_assert_eq!(&decoder().decode(None, Some(&value)).unwrap(), &record);
+        prop_assert_eq!(&general_decoder().decode(None, Some(&value)).unwrap(), &record);
         let text = as_json(&record).to_string();
         prop_assert_eq!(&json_decoder().decode(None, Some(text.as_bytes())).unwrap(), &record);
     }
@@ -570,6 +599,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic_and_say_why(bytes in prop::collection::vec(any::<u8>(), 0..200), framed in any::<bool>()) {
         let value = if framed { [wire::header(1).as_slice(), &bytes].concat() } else { bytes };
+        prop_assert_eq!(decoder().decode(None, Some(&value)), general_decoder().decode(None, Some(&value)));
         for result in [decoder().decode(None, Some(&value)), json_decoder().decode(None, Some(&value))] {
             if let Err(error) = result {
                 prop_assert!(matches!(error, DecodeError::Rejected(_)));
@@ -588,6 +618,7 @@ proptest! {
         let mut value = encoded(&record);
         let place = place.index(value.len());
         value[place] ^= 1 << bit;
+        prop_assert_eq!(decoder().decode(None, Some(&value)), general_decoder().decode(None, Some(&value)));
         if let Ok(other) = decoder().decode(None, Some(&value)) {
             // what still decodes is a record of its own that encodes to the same length or less
             prop_assert!(encoded(&other).len() <= value.len());
