@@ -1,2 +1,4 @@
 //! TODO
 pub mod generator;
+pub mod recording;
+pub mod terminal;

@@ -71,12 +71,7 @@ impl Shape {
     #[must_use]
     pub fn load(seed: u64, start: i64, records: u64) -> Self {
         let rate = records as f64 / EVENTS_PER_SESSION / 7_200.0;
-        Self {
-            sessions_per_second: rate.max(0.05),
-            late_share: 0.0,
-            keyless_share: 0.0,
-            ..Self::demo(seed, start)
-        }
+        Self { sessions_per_second: rate.max(0.05), late_share: 0.0, keyless_share: 0.0, ..Self::demo(seed, start) }
     }
 }
 
