@@ -1,4 +1,34 @@
-//! TODO
+//! The local stack: Kafka, the schema registry and the ClickHouse engine as plain processes of this machine, without
+//! containers, for development, `cargo demo`, `cargo stack replay` and the tests.
+//!
+//! ```no_run
+//! use stack::{Components, Options, Stack, progress};
+//!
+//! let stack = Stack::start(&Options { components: Components::ALL, ..Options::default() }, &progress::Silent)?;
+//! stack.create_topic("clicks", 4, &[("retention.ms", "-1")])?;
+//! println!("{} {} {}", stack.brokers(), stack.registry_url(), stack.clickhouse_url());
+//! stack.stop()?;
+//! # anyhow::Ok(())
+//! ```
+//!
+//! Everything started here dies with this process, however it dies ([`processes`]), unless it was detached on purpose.
+
 pub mod generator;
+pub mod processes;
+pub mod progress;
 pub mod recording;
 pub mod terminal;
+
+mod component;
+mod options;
+mod stack;
+mod worker;
+mod workspace;
+
+pub use component::{Component, Components};
+pub use options::{Load, Options, Ports};
+pub use processes::{Exit, Launch, Process, Signal};
+pub use progress::Progress;
+pub use stack::Stack;
+pub use worker::Worker;
+pub use workspace::{Profile, WorkerBinaries, build_workers};
