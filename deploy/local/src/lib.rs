@@ -13,10 +13,12 @@
 //!
 //! Everything started here dies with this process, however it dies ([`processes`]), unless it was detached on purpose.
 
+pub mod fault;
 pub mod generator;
 pub mod processes;
 pub mod progress;
 pub mod recording;
+pub mod replay;
 pub mod terminal;
 
 mod component;

@@ -1,0 +1,3 @@
+//! `cargo stack replay`.
+
+mod watermarks;
