@@ -13,6 +13,7 @@
 //!
 //! Everything started here dies with this process, however it dies ([`processes`]), unless it was detached on purpose.
 
+pub mod broker;
 pub mod fault;
 pub mod generator;
 pub mod processes;

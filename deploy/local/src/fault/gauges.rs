@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// One partition of one topic.
-pub type TopicPartition = (String, i32);
+use crate::broker::TopicPartition;
 
 /// The gauges of one instance at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

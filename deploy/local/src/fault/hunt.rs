@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::gauges::{Gauges, TopicPartition};
+use super::gauges::Gauges;
+use crate::broker::TopicPartition;
 
 /// Records that were read and lie beyond what is committed.
 #[must_use]
