@@ -20,6 +20,17 @@ pub struct RowTopic {
     pub name: &'static str,
     /// The table.
     pub table: &'static str,
+    /// What the rows are.
+    pub kind: RowKind,
+}
+
+/// What a row is: which schema it has, and which of its fields tell it from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowKind {
+    /// One session in one window.
+    SessionFreshness,
+    /// One group in one window.
+    SessionEntropy,
 }
 
 /// All metric workers.
@@ -27,10 +38,20 @@ pub const METRIC_WORKERS: [MetricWorker; 1] = [MetricWorker {
     name: "session-entropy",
     sources: &[Content::Interactions],
     row_topics: &[
-        RowTopic { name: "recwatch.session-freshness.v1", table: "session_freshness" },
-        RowTopic { name: "recwatch.session-entropy.v1", table: "session_entropy" },
+        RowTopic {
+            name: "recwatch.session-freshness.v1",
+            table: "session_freshness",
+            kind: RowKind::SessionFreshness,
+        },
+        RowTopic { name: "recwatch.session-entropy.v1", table: "session_entropy", kind: RowKind::SessionEntropy },
     ],
 }];
+
+/// Where workers put what came too late.
+pub const LATE_TOPIC: &str = "recwatch.late.v1";
+
+/// Where workers put bad input.
+pub const DEAD_LETTER_TOPIC: &str = "recwatch.dead-letters.v1";
 
 /// The worker that writes rows to ClickHouse.
 pub const WRITER: &str = "clickhouse-writer";
