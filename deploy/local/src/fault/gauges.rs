@@ -69,20 +69,30 @@ fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
 /// # Errors
 /// It does not answer within half a second: it has not started, or is frozen or dead.
 pub fn fetch(address: SocketAddr) -> Result<Gauges> {
+    Ok(Gauges::parse(&get(address, "/metrics")?))
+}
+
+/// Asks an instance whether it is ready to work.
+#[must_use]
+pub fn ready(address: SocketAddr) -> bool {
+    get(address, "/readyz").is_ok()
+}
+
+fn get(address: SocketAddr, path: &str) -> Result<String> {
     const PATIENCE: Duration = Duration::from_millis(500);
     let mut connection = TcpStream::connect_timeout(&address, PATIENCE)?;
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;
     // HTTP/1.0: an answer in one piece, and the connection's end is its end.
-    connection.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
+    connection.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("the answer of /metrics has no body")?;
+    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("the answer of {path} has no body"))?;
     let status = head.lines().next().unwrap_or_default();
     if !status.contains(" 200") {
-        bail!("http://{address}/metrics answered {status:?}");
+        bail!("http://{address}{path} answered {status:?}");
     }
-    Ok(Gauges::parse(body))
+    Ok(body.to_owned())
 }
 
 #[cfg(test)]

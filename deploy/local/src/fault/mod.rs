@@ -6,7 +6,7 @@ mod hunt;
 use std::fmt;
 use std::str::FromStr;
 
-pub use gauges::{Gauges, fetch};
+pub use gauges::{Gauges, fetch, ready};
 pub use hunt::{Hunt, Next, uncommitted};
 
 /// Kill one process with SIGKILL, once it has read records that it has not committed, after some lines were published.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use records::{EmbeddingUpdated, Encoder, Interaction};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::recording::{Content, Origin};
@@ -76,7 +75,9 @@ impl LineEncoder {
         };
         match parse::<Interaction<'_>>(line) {
             Some(interaction) => encode(&interaction),
-            None => parse_again::<Interaction<'static>>(line).is_some_and(|interaction| encode(&interaction)),
+            None => json_object(line).map(Value::Object).is_some_and(|repeated| {
+                Interaction::deserialize(&repeated).is_ok_and(|interaction| encode(&interaction))
+            }),
         }
     }
 
@@ -89,7 +90,9 @@ impl LineEncoder {
         };
         match parse::<EmbeddingUpdated<'_>>(line) {
             Some(update) => encode(&update),
-            None => parse_again::<EmbeddingUpdated<'static>>(line).is_some_and(|update| encode(&update)),
+            None => json_object(line)
+                .map(Value::Object)
+                .is_some_and(|repeated| EmbeddingUpdated::deserialize(&repeated).is_ok_and(|update| encode(&update))),
         }
     }
 }
@@ -101,10 +104,6 @@ fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
 }
 
 /// Reads a JSON object in which fields may be repeated, of which the last counts, as JSON readers commonly have it.
-fn parse_again<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
-    json_object(line).and_then(|object| serde_json::from_value(Value::Object(object)).ok())
-}
-
 fn json_object(line: &[u8]) -> Option<serde_json::Map<String, Value>> {
     match serde_json::from_slice(line) {
         Ok(Value::Object(object)) => Some(object),
@@ -128,7 +127,10 @@ mod tests {
     fn decode(value: &[u8], id: u8, schema: &str) -> Value {
         assert_eq!(value[..5], [0, 0, 0, 0, id]);
         let schema = apache_avro::Schema::parse_str(schema).unwrap();
-        let value = apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap().read_value(&mut &value[5..]);
+        let value = apache_avro::reader::datum::GenericDatumReader::builder(&schema)
+            .build()
+            .unwrap()
+            .read_value(&mut &value[5..]);
         value.unwrap().try_into().unwrap()
     }
 

@@ -10,6 +10,7 @@ use super::{Content, Recording};
 pub struct Feed {
     recordings: Vec<Head>,
     by_event_time: bool,
+    line: Vec<u8>,
 }
 
 /// A recording and its next line, read ahead where lines are merged.
@@ -46,7 +47,7 @@ impl Feed {
         // Taken from the end.
         vectors.reverse();
         let recordings = vectors.into_iter().map(|recording| Head { recording, next: None }).collect();
-        Self { recordings, by_event_time: false }
+        Self { recordings, by_event_time: false, line: Vec::new() }
     }
 
     /// All recordings side by side, each in its own order: of their next lines, the one that happened first goes first,
@@ -61,20 +62,21 @@ impl Feed {
             head.advance(i64::MIN, Vec::new())?;
             heads.push(head);
         }
-        Ok(Self { recordings: heads, by_event_time: true })
+        Ok(Self { recordings: heads, by_event_time: true, line: Vec::new() })
     }
 
-    /// Reads the next line into `line`; where it comes from, or `None` at the end of all recordings.
+    /// The next line and where it comes from, or `None` at the end of all recordings.
     ///
     /// # Errors
     /// A recording cannot be read.
-    pub fn next_line(&mut self, line: &mut Vec<u8>) -> Result<Option<Origin>> {
-        if self.by_event_time { self.next_by_time(line) } else { self.next_in_order(line) }
+    pub fn next_line(&mut self) -> Result<Option<(Origin, &[u8])>> {
+        let origin = if self.by_event_time { self.next_by_time()? } else { self.next_in_order()? };
+        Ok(origin.map(|origin| (origin, self.line.as_slice())))
     }
 
-    fn next_in_order(&mut self, line: &mut Vec<u8>) -> Result<Option<Origin>> {
+    fn next_in_order(&mut self) -> Result<Option<Origin>> {
         while let Some(head) = self.recordings.last_mut() {
-            if let Some(number) = head.recording.next_line(line)? {
+            if let Some(number) = head.recording.next_line(&mut self.line)? {
                 return Ok(Some(Origin { content: head.recording.content(), number }));
             }
             self.recordings.pop();
@@ -82,14 +84,14 @@ impl Feed {
         Ok(None)
     }
 
-    fn next_by_time(&mut self, line: &mut Vec<u8>) -> Result<Option<Origin>> {
+    fn next_by_time(&mut self) -> Result<Option<Origin>> {
         let time_of = |head: &Head| head.next.as_ref().map(|next| next.time);
         // `min_by_key` takes the first of equal ones.
         let earliest = self.recordings.iter_mut().filter(|head| head.next.is_some()).min_by_key(|head| time_of(head));
         let Some(head) = earliest else { return Ok(None) };
         let Some(next) = head.next.take() else { return Ok(None) };
         let origin = Origin { content: head.recording.content(), number: next.number };
-        let spare = std::mem::replace(line, next.line);
+        let spare = std::mem::replace(&mut self.line, next.line);
         head.advance(next.time, spare)?;
         Ok(Some(origin))
     }
@@ -122,10 +124,9 @@ mod tests {
     }
 
     fn all(mut feed: Feed) -> Vec<String> {
-        let mut line = Vec::new();
         let mut lines = Vec::new();
-        while let Some(origin) = feed.next_line(&mut line).unwrap() {
-            lines.push(format!("{:?} {} {}", origin.content, origin.number, String::from_utf8_lossy(&line)));
+        while let Some((origin, line)) = feed.next_line().unwrap() {
+            lines.push(format!("{:?} {} {}", origin.content, origin.number, String::from_utf8_lossy(line)));
         }
         lines
     }

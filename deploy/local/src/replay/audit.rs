@@ -127,29 +127,54 @@ pub fn read_rows(audits: &mut [RowAudit], expected: u64) -> Result<()> {
     }
 }
 
-/// How many records of a topic for what was not applied each worker has written; reads until `expected` are there, or
-/// for a while stay below.
+/// A record that was handed on instead of applied: by whom, from where and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HandedOn {
+    /// The worker that refused it; `nobody` where the record does not say.
+    pub worker: String,
+    /// The topic that it came from.
+    pub topic: String,
+    /// The reason's name.
+    pub reason: String,
+}
+
+/// Counts the records of a topic for what was not applied; reads until `expected` are there, or for a while stay below.
 ///
 /// # Errors
 /// The topic cannot be read.
-pub fn count_by_worker(brokers: &str, broker: &Broker, topic: &str, expected: u64) -> Result<BTreeMap<String, u64>> {
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+pub fn count_handed_on(brokers: &str, broker: &Broker, topic: &str, expected: u64) -> Result<BTreeMap<HandedOn, u64>> {
+    let mut counts: BTreeMap<HandedOn, u64> = BTreeMap::new();
     let Some(partitions) = broker.partitions(topic)? else { return Ok(counts) };
     let follower = Follower::new(brokers, topic, partitions)?;
-    let begun = Instant::now();
+    let mut sum = 0;
+    let mut grown = Instant::now();
     loop {
-        let before = counts.values().sum::<u64>();
         follower.read_more(Duration::from_millis(500), |message| {
-            let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-            let worker = headers
-                .filter(|header| header.key == records::dead_letter::CONNECTOR)
-                .find_map(|header| header.value.map(|value| String::from_utf8_lossy(value).into_owned()));
-            *counts.entry(worker.unwrap_or_else(|| "nobody".to_owned())).or_default() += 1;
+            *counts.entry(handed_on(message)).or_default() += 1;
             Ok(())
         })?;
-        let after = counts.values().sum::<u64>();
-        if after == before && (after >= expected || begun.elapsed() > PATIENCE) {
+        let read = counts.values().sum::<u64>();
+        if read > sum {
+            (sum, grown) = (read, Instant::now());
+        } else if read >= expected || grown.elapsed() > PATIENCE {
             return Ok(counts);
         }
+    }
+}
+
+fn handed_on(message: &BorrowedMessage<'_>) -> HandedOn {
+    let header = |name: &str| {
+        let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+        // Our headers stand behind those that the record came with.
+        headers
+            .filter(|header| header.key == name)
+            .last()
+            .and_then(|header| header.value)
+            .map_or_else(|| "nobody".to_owned(), |value| String::from_utf8_lossy(value).into_owned())
+    };
+    HandedOn {
+        worker: header(records::dead_letter::CONNECTOR),
+        topic: header(records::dead_letter::TOPIC),
+        reason: header(records::dead_letter::EXCEPTION_CLASS),
     }
 }

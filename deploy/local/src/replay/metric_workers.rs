@@ -38,11 +38,7 @@ pub const METRIC_WORKERS: [MetricWorker; 1] = [MetricWorker {
     name: "session-entropy",
     sources: &[Content::Interactions],
     row_topics: &[
-        RowTopic {
-            name: "recwatch.session-freshness.v1",
-            table: "session_freshness",
-            kind: RowKind::SessionFreshness,
-        },
+        RowTopic { name: "recwatch.session-freshness.v1", table: "session_freshness", kind: RowKind::SessionFreshness },
         RowTopic { name: "recwatch.session-entropy.v1", table: "session_entropy", kind: RowKind::SessionEntropy },
     ],
 }];

@@ -1,11 +1,18 @@
 //! `cargo stack replay`.
 
+mod audit;
 mod fleet;
 mod metric_workers;
+mod patience;
+mod run;
 mod settings;
+mod summary;
 mod watermarks;
 
 pub use fleet::{Fleet, Instance, Usage};
-pub use metric_workers::{METRIC_WORKERS, MetricWorker, RowTopic, WRITER};
+pub use metric_workers::find as find_worker;
+pub use metric_workers::{METRIC_WORKERS, MetricWorker, RowKind, RowTopic, WRITER};
+pub use run::{Plan, Run, thousands};
 pub use settings::{Addresses, Protocol, Setting};
+pub use summary::{Summary, TopicSummary, WorkerSummary};
 pub use watermarks::{Counts, Fold, Merge, Watermarks};
