@@ -16,7 +16,7 @@ use crate::broker::{Broker, Follower};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One row topic, read along.
-pub struct RowAudit {
+pub(super) struct RowAudit {
     topic: RowTopic,
     follower: Follower,
     keys: Keys,
@@ -40,7 +40,7 @@ impl RowAudit {
     ///
     /// # Errors
     /// The broker does not answer.
-    pub fn new(brokers: &str, broker: &Broker, registry: &Registry, topic: RowTopic) -> Result<Self> {
+    pub(super) fn new(brokers: &str, broker: &Broker, registry: &Registry, topic: RowTopic) -> Result<Self> {
         let partitions = broker.partitions(topic.name)?.unwrap_or(0);
         let keys = Keys {
             freshness: Decoder::new(DecoderConfig::default(), Box::new(registry.clone())),
@@ -53,13 +53,13 @@ impl RowAudit {
 
     /// The topic.
     #[must_use]
-    pub fn topic(&self) -> RowTopic {
+    pub(super) fn topic(&self) -> RowTopic {
         self.topic
     }
 
     /// Different keys.
     #[must_use]
-    pub fn distinct(&self) -> u64 {
+    pub(super) fn distinct(&self) -> u64 {
         self.keys.seen.len() as u64
     }
 
@@ -67,7 +67,7 @@ impl RowAudit {
     ///
     /// # Errors
     /// The topic cannot be read, or holds something that is no row.
-    pub fn read_more(&mut self, patience: Duration) -> Result<()> {
+    pub(super) fn read_more(&mut self, patience: Duration) -> Result<()> {
         let Self { topic, follower, keys, rows, doubled, last } = self;
         follower.read_more(patience, |message| {
             *rows += 1;
@@ -111,7 +111,7 @@ impl Keys {
 ///
 /// # Errors
 /// A topic cannot be read, or holds something that is no row.
-pub fn read_rows(audits: &mut [RowAudit], expected: u64) -> Result<()> {
+pub(super) fn read_rows(audits: &mut [RowAudit], expected: u64) -> Result<()> {
     let mut rows = 0;
     let mut grown = Instant::now();
     loop {
@@ -129,7 +129,7 @@ pub fn read_rows(audits: &mut [RowAudit], expected: u64) -> Result<()> {
 
 /// A record that was handed on instead of applied: by whom, from where and why.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HandedOn {
+pub(super) struct HandedOn {
     /// The worker that refused it; `nobody` where the record does not say.
     pub worker: String,
     /// The topic that it came from.
@@ -142,7 +142,12 @@ pub struct HandedOn {
 ///
 /// # Errors
 /// The topic cannot be read.
-pub fn count_handed_on(brokers: &str, broker: &Broker, topic: &str, expected: u64) -> Result<BTreeMap<HandedOn, u64>> {
+pub(super) fn count_handed_on(
+    brokers: &str,
+    broker: &Broker,
+    topic: &str,
+    expected: u64,
+) -> Result<BTreeMap<HandedOn, u64>> {
     let mut counts: BTreeMap<HandedOn, u64> = BTreeMap::new();
     let Some(partitions) = broker.partitions(topic)? else { return Ok(counts) };
     let follower = Follower::new(brokers, topic, partitions)?;

@@ -44,23 +44,23 @@ pub const METRIC_WORKERS: [MetricWorker; 1] = [MetricWorker {
 }];
 
 /// Where workers put what came too late.
-pub const LATE_TOPIC: &str = "recwatch.late.v1";
+pub(super) const LATE_TOPIC: &str = "recwatch.late.v1";
 
 /// Where workers put bad input.
-pub const DEAD_LETTER_TOPIC: &str = "recwatch.dead-letters.v1";
+pub(super) const DEAD_LETTER_TOPIC: &str = "recwatch.dead-letters.v1";
 
 /// The worker that writes rows to ClickHouse.
 pub const WRITER: &str = "clickhouse-writer";
 
 /// The consumer group of a worker.
 #[must_use]
-pub fn group(worker: &str) -> String {
+pub(super) fn group(worker: &str) -> String {
     format!("recwatch.{worker}")
 }
 
 /// One of the topics that a worker keeps for itself, by source.
 #[must_use]
-pub fn internal_topic(worker: &str, source: Content, what: &str) -> String {
+pub(super) fn internal_topic(worker: &str, source: Content, what: &str) -> String {
     format!("recwatch.internal.{worker}.{}.{what}", source.topic())
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Ends when what is watched has stood still for too long.
 #[derive(Debug)]
-pub struct Patience<T> {
+pub(super) struct Patience<T> {
     limit: Duration,
     state: Option<T>,
     since: Instant,
@@ -13,13 +13,13 @@ pub struct Patience<T> {
 impl<T: PartialEq> Patience<T> {
     /// Patience with anything that moves within `limit`.
     #[must_use]
-    pub fn new(limit: Duration) -> Self {
+    pub(super) fn new(limit: Duration) -> Self {
         Self { limit, state: None, since: Instant::now() }
     }
 
     /// Whether to wait on: `state` is another one than last time, or has not stood still for too long.
     #[must_use]
-    pub fn lasts(&mut self, state: T) -> bool {
+    pub(super) fn lasts(&mut self, state: T) -> bool {
         if self.state.as_ref() != Some(&state) {
             self.state = Some(state);
             self.since = Instant::now();

@@ -10,7 +10,7 @@ use records::{EmbeddingUpdated, Interaction, Registry, RegistryConfig};
 
 use super::audit::{self, RowAudit};
 use super::fleet::Fleet;
-use super::metric_workers::{self, DEAD_LETTER_TOPIC, LATE_TOPIC, MetricWorker, WRITER, group, internal_topic};
+use super::metric_workers::{DEAD_LETTER_TOPIC, LATE_TOPIC, MetricWorker, WRITER, group, internal_topic};
 use super::patience::Patience;
 use super::settings::{self, Addresses, Protocol, Setting};
 use super::summary::{Summary, TopicSummary, WorkerSummary};

@@ -58,7 +58,13 @@ pub struct Addresses {
 
 /// The configuration file of one instance of a worker; `http` is the port of its metrics.
 #[must_use]
-pub fn configuration(worker: &str, instance: &str, protocol: Protocol, http: u16, addresses: &Addresses) -> String {
+pub(super) fn configuration(
+    worker: &str,
+    instance: &str,
+    protocol: Protocol,
+    http: u16,
+    addresses: &Addresses,
+) -> String {
     let section = |pairs: &[(&str, String)]| -> toml::Value {
         toml::Value::Table(pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone().into())).collect())
     };
@@ -83,7 +89,7 @@ pub fn configuration(worker: &str, instance: &str, protocol: Protocol, http: u16
 ///
 /// # Errors
 /// The value is no duration.
-pub fn duration(key: &str, worker: &str, settings: &[Setting], defaults: &str) -> Result<i64, String> {
+pub(super) fn duration(key: &str, worker: &str, settings: &[Setting], defaults: &str) -> Result<i64, String> {
     let set = settings.iter().rev().find(|setting| setting.worker == worker && setting.key == key);
     let text = match set {
         Some(setting) => setting.value.trim_matches('"').to_owned(),
