@@ -181,7 +181,9 @@ impl CommittedOffsets {
         partitions: impl Iterator<Item = &'a TopicPartition>,
     ) -> Result<BTreeMap<TopicPartition, i64>> {
         let mut asked = TopicPartitionList::new();
-        partitions.for_each(|(topic, partition)| drop(asked.add_partition(topic, *partition)));
+        for (topic, partition) in partitions {
+            asked.add_partition(topic, *partition);
+        }
         if asked.count() == 0 {
             return Ok(BTreeMap::new());
         }

@@ -14,6 +14,7 @@
 //! Everything started here dies with this process, however it dies ([`processes`]), unless it was detached on purpose.
 
 pub mod broker;
+pub mod demo;
 pub mod export;
 pub mod fault;
 pub mod generator;

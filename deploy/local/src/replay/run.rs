@@ -404,7 +404,8 @@ impl<'a> Run<'a> {
             let closed = watermarks.merges.values().filter_map(|merge| merge.closed).min();
             let closed =
                 closed.map_or_else(String::new, |closed| format!(", windows closed to {}", time_of_day(closed)));
-            self.progress.update(worker.name, &format!("{read} of {} records{closed}", thousands(total as u64)));
+            let message = format!("{read} of {} records{closed}", thousands(total as u64));
+            self.progress.part(worker.name, total as u64 - unread, total as u64, &message);
             if !patience.lasts(watermarks.clone()) {
                 bail!("{} stands still: {}", worker.name, missing.join("; "));
             }
@@ -446,14 +447,24 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Stops the workers and checks that nothing was lost or doubled; what was wrong is in the summary.
+    /// Stops the workers; what was wrong with their ends is in the summary.
+    ///
+    /// # Errors
+    /// A process cannot be sent a signal.
+    pub fn stop_workers(&mut self) -> Result<()> {
+        self.progress.update("workers", "stopping");
+        let problems = self.fleet.stop()?;
+        self.summary.problems.extend(problems);
+        self.progress.done("workers", "stopped");
+        Ok(())
+    }
+
+    /// Accounts for every record and row: what was lost or doubled is in the summary.
     ///
     /// # Errors
     /// Something cannot be asked.
-    pub fn finish(&mut self) -> Result<()> {
-        self.progress.update("workers", "stopping");
-        let mut problems = self.fleet.stop()?;
-        self.progress.done("workers", "stopped");
+    pub fn account(&mut self) -> Result<()> {
+        let mut problems = Vec::new();
         let mut handed_on: BTreeMap<&str, BTreeMap<audit::HandedOn, u64>> = BTreeMap::new();
         let counts = self.watermarks.values().map(Watermarks::counts);
         let (late, dead) =
@@ -473,7 +484,7 @@ impl<'a> Run<'a> {
                 worker.topics.iter().filter_map(|(topic, counts)| counts.problem(&format!("{name} ({topic})"))),
             );
         }
-        self.summary.problems = problems;
+        self.summary.problems.extend(problems);
         Ok(())
     }
 
@@ -640,7 +651,7 @@ mod tests {
 
     fn plan() -> Plan {
         Plan {
-            workers: metric_workers::METRIC_WORKERS.to_vec(),
+            workers: crate::replay::METRIC_WORKERS.to_vec(),
             instances: 2,
             partitions: 4,
             protocol: Protocol::default(),
