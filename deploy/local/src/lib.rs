@@ -13,18 +13,27 @@
 //!
 //! Everything started here dies with this process, however it dies ([`processes`]), unless it was detached on purpose.
 
+pub mod http;
 pub mod processes;
 pub mod progress;
 
 mod component;
+mod components;
+mod downloads;
+mod home;
+mod logs;
 mod options;
+mod ports;
+mod prerequisites;
 mod stack;
+mod topics;
 mod worker;
 mod workspace;
 
 pub use component::{Component, Components};
+pub use home::{DetachedStack, Running};
 pub use options::{Load, Options, Ports};
-pub use processes::{Exit, Launch, Process, Signal};
+pub use processes::{Exit, Launch, Process, Signal, ThrowAwayDirectory};
 pub use progress::Progress;
 pub use stack::Stack;
 pub use worker::Worker;
