@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::processes::{Exit, Launch, Process, Signal};
 
@@ -37,15 +37,13 @@ impl Worker {
 
     fn launch(binary: &Path, name: &str, config: &str, arguments: &[String], directory: &Path) -> Result<Launch> {
         let file = directory.join(format!("{name}.toml"));
-        std::fs::write(&file, config)?;
+        std::fs::write(&file, config).with_context(|| format!("{} cannot be written", file.display()))?;
         Ok(Launch {
             name: name.to_owned(),
             program: binary.to_owned(),
             arguments: ["--config".into(), file.into()].into_iter().chain(arguments.iter().map(Into::into)).collect(),
-            environment: Vec::new(),
-            directory: None,
             log: directory.join(format!("{name}.log")),
-            output: None,
+            ..Launch::default()
         })
     }
 

@@ -4,7 +4,8 @@ use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Deserialize;
 
-use crate::replay::{Summary, thousands};
+use crate::replay::Summary;
+use crate::terminal::thousands;
 
 /// What became of the records of each worker's topics.
 pub(super) fn counts(summary: &Summary) -> String {

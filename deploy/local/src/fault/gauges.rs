@@ -1,13 +1,13 @@
 //! What a worker says about itself at `/metrics`: how far it has read, and how far it has committed.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
 use crate::broker::TopicPartition;
+use crate::http;
 
 /// The gauges of one instance at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,24 +79,13 @@ pub fn ready(address: SocketAddr) -> bool {
 }
 
 fn get(address: SocketAddr, path: &str) -> Result<String> {
-    const PATIENCE: Duration = Duration::from_millis(500);
-    let mut connection = TcpStream::connect_timeout(&address, PATIENCE)?;
-    connection.set_read_timeout(Some(PATIENCE))?;
-    connection.set_write_timeout(Some(PATIENCE))?;
-    // HTTP/1.0: an answer in one piece, and the connection's end is its end.
-    connection.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("the answer of {path} has no body"))?;
-    let status = head.lines().next().unwrap_or_default();
-    if !status.contains(" 200") {
-        bail!("http://{address}{path} answered {status:?}");
-    }
-    Ok(body.to_owned())
+    http::get(&format!("http://{address}{path}"), Duration::from_millis(500))?.ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
 
     const METRICS: &str = r#"# HELP recwatch_streaming_position Next offset.
@@ -128,9 +117,9 @@ recwatch_streaming_other{topic="recsys.interactions.v1",partition="0"} 1.5
             let address = listener.local_addr().unwrap();
             let server = std::thread::spawn(move || {
                 let (mut connection, _) = listener.accept().unwrap();
-                let mut request = [0; 256];
+                let mut request = [0; 1024];
                 let read = connection.read(&mut request).unwrap();
-                assert!(request[..read].starts_with(b"GET /metrics HTTP/1.0\r\n"));
+                assert!(request[..read].starts_with(b"GET /metrics HTTP/1"));
                 connection.write_all(format!("HTTP/1.0 {status}\r\n\r\n{METRICS}").as_bytes()).unwrap();
             });
             assert_eq!(fetch(address).ok(), good.then(|| Gauges::parse(METRICS)));
