@@ -8,10 +8,11 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{
-    DEADLINE, Event, GroupMember, Protocol, at, at_with_metadata, begin, commit_cut, create_topic, produce, producer,
-    unique, wait_until,
+    DEADLINE, Event, GroupMember, Isolation, Protocol, at, at_with_metadata, begin, commit_cut, create_topic,
+    expect_abort, produce, producer, read_partition, unique, wait_until,
 };
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::Producer;
 
 with_both_protocols!(
@@ -20,7 +21,8 @@ with_both_protocols!(
     a_partition_is_given_up_only_after_its_cut_is_committed,
     a_member_that_leaves_hands_over_at_once,
     dropping_a_member_that_ignored_a_revocation_does_not_hang,
-    a_member_that_stops_polling_is_told_that_its_assignment_is_lost,
+    a_member_that_stops_polling_is_fenced_until_it_has_given_up_what_it_lost,
+    dropping_a_member_that_ignored_a_loss_does_not_hang,
 );
 
 fn a_recorded_assignment_is_taken_later_by_the_loop(protocol: Protocol) {
@@ -148,33 +150,73 @@ fn dropping_a_member_that_ignored_a_revocation_does_not_hang(protocol: Protocol)
     });
 
     let start = Instant::now();
-    let (done, is_done) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        drop(ignoring);
-        let _ = done.send(());
-    });
-    is_done.recv_timeout(DEADLINE).expect("the drop returns");
+    drop_within_deadline(ignoring);
     successor.own(2);
     assert!(start.elapsed() < Duration::from_secs(4), "the group learnt of the leave after {:?}", start.elapsed());
 }
 
-fn a_member_that_stops_polling_is_told_that_its_assignment_is_lost(protocol: Protocol) {
+fn a_member_that_stops_polling_is_fenced_until_it_has_given_up_what_it_lost(protocol: Protocol) {
     let topic = create_topic("stalled", 1);
     let outputs = create_topic("outputs", 1);
     let group = unique("group");
     let producer = producer(&unique("stalled"), Duration::from_secs(60));
     let stalled = GroupMember::join(protocol, &group, &topic, &[("max.poll.interval.ms", "6000")]);
     stalled.own(1);
-    let stale = stalled.metadata();
-    begin(&producer, &outputs, &["of the stalled member"]);
+    let taken_at_the_cut = stalled.metadata();
+    let refused_with = |metadata: &ConsumerGroupMetadata| {
+        begin(&producer, &outputs, &["of the stalled member"]);
+        let refused = producer.send_offsets_to_transaction(&at(&topic, 0, 5), metadata, DEADLINE);
+        producer.abort_transaction(DEADLINE).expect("an abort");
+        expect_abort(refused)
+    };
 
     let successor = GroupMember::join(protocol, &group, &topic, &[]);
     successor.own(1);
-    assert!(stalled.consumer.assignment_lost(), "the member is told without a poll");
-    let refused = producer.send_offsets_to_transaction(&at(&topic, 0, 5), &stale, DEADLINE);
-    println!("{protocol:?}: a stalled member's offsets are refused with {:?}", common::expect_abort(refused));
-    common::expect_abort(producer.commit_transaction(DEADLINE));
-    producer.abort_transaction(DEADLINE).expect("an abort");
+    assert_eq!(refused_with(&taken_at_the_cut), RDKafkaErrorCode::UnknownMemberId);
+    assert_eq!(refused_with(&stalled.metadata()), RDKafkaErrorCode::UnknownMemberId, "fresh metadata does not help");
+
+    let mut lost = None;
+    wait_until("the loss is announced", || {
+        successor.tick();
+        stalled.poll();
+        for event in stalled.take_events() {
+            match event {
+                // Even an empty assignment has to be answered, or nothing else is announced.
+                Event::Assign(list) => stalled.assign_paused(&list),
+                Event::Revoke(list) => lost = Some(list),
+            }
+        }
+        lost.is_some()
+    });
+    assert!(stalled.consumer.assignment_lost());
+    assert_eq!(
+        refused_with(&stalled.metadata()),
+        RDKafkaErrorCode::UnknownMemberId,
+        "nor does it before the loop acted"
+    );
+    // From here on fresh metadata is accepted again, for any partition: what was held for this one has to be dropped before.
+    stalled.give_up(&lost.expect("just seen"));
+    assert!(stalled.owned().is_empty());
     assert_eq!(successor.committed(&topic, 0).0, None);
-    assert!(common::read_partition(&outputs, 0, common::Isolation::ReadCommitted).is_empty());
+    assert!(read_partition(&outputs, 0, Isolation::ReadCommitted).is_empty());
+}
+
+fn dropping_a_member_that_ignored_a_loss_does_not_hang(protocol: Protocol) {
+    let topic = create_topic("ignored-loss", 1);
+    let group = unique("group");
+    let stalled = GroupMember::join(protocol, &group, &topic, &[("max.poll.interval.ms", "6000")]);
+    stalled.own(1);
+    let successor = GroupMember::join(protocol, &group, &topic, &[]);
+    successor.own(1);
+    stalled.poll();
+    drop_within_deadline(stalled);
+}
+
+fn drop_within_deadline(member: GroupMember) {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(member);
+        let _ = done.send(());
+    });
+    is_done.recv_timeout(DEADLINE).expect("the drop returns");
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
@@ -87,6 +88,8 @@ impl GroupMember {
                 let payload = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
                 Some((message.partition(), message.offset(), payload))
             }
+            // Told once to a member that stopped polling for too long; the revocation follows.
+            Err(KafkaError::MessageConsumption(RDKafkaErrorCode::PollExceeded)) => None,
             Err(error) => panic!("a poll failed: {error:?}"),
         }
     }
@@ -175,5 +178,9 @@ impl Drop for GroupMember {
     fn drop(&mut self) {
         // rust-rdkafka's own drop polls until everything is given up; a callback that only records would make it wait for ever.
         self.consumer.context().closing.store(true, Ordering::SeqCst);
+        // A revocation of a lost assignment that was recorded and not acted on is not announced again.
+        if let Ok(owned) = self.consumer.assignment() {
+            let _ = self.consumer.incremental_unassign(&owned);
+        }
     }
 }
