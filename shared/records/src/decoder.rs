@@ -93,11 +93,15 @@ impl<R: Input> Decoder<R> {
         let Some(value) = value else {
             return Err(Rejection::new(Reason::Undecodable, "there is no value (a tombstone)").into());
         };
-        let raw = match self.config.format {
-            Format::Avro => self.decode_avro(value)?,
-            Format::Json => decode_json::<R>(value)?,
-        };
         let size = value.len() + key.map_or(0, <[u8]>::len);
+        match self.config.format {
+            Format::Avro => self.decode_avro(size, value),
+            Format::Json => self.judge(size, decode_json::<R>(value)?),
+        }
+    }
+
+    /// What comes behind `undecodable` and `unknown_schema`.
+    fn judge<'a>(&self, size: usize, raw: R::Raw<'a>) -> Result<R::Of<'a>, DecodeError> {
         if size > self.config.max_record_bytes {
             let message =
                 format!("key and value are {size} bytes, above max_record_bytes = {}", self.config.max_record_bytes);
@@ -107,25 +111,18 @@ impl<R: Input> Decoder<R> {
         Ok(R::check(raw, &limits)?)
     }
 
-    fn decode_avro<'a>(&mut self, value: &'a [u8]) -> Result<R::Raw<'a>, DecodeError> {
+    fn decode_avro<'a>(&mut self, size: usize, value: &'a [u8]) -> Result<R::Of<'a>, DecodeError> {
         let (id, datum) = wire::read(value).map_err(|error| Rejection::new(Reason::Undecodable, error.to_string()))?;
+        let within_size = size <= self.config.max_record_bytes;
         let writer = self.writer_schema(id)?;
-        let mut config = DeserializerConfig::new(&writer.schema);
-        // Elements that take no bytes could otherwise be claimed by the billion.
-        config.max_seq_size = datum.len();
-        let mut state = DeserializerState::with_config(SliceRead::new(datum), config);
-        let raw = R::Raw::deserialize(state.deserializer()).map_err(|error| match writer.missing {
-            Some(field) => Rejection::new(Reason::MissingField, format!("{field} is absent in schema {id}")),
-            None => Rejection::new(Reason::Undecodable, format!("no datum of schema {id}: {error}")),
-        })?;
-        let mut rest = state.into_reader();
-        match std::io::BufRead::fill_buf(&mut rest) {
-            Ok([]) => Ok(raw),
-            _ => {
-                let message = format!("bytes are left behind the datum of schema {id}");
-                Err(Rejection::new(Reason::Undecodable, message).into())
-            }
+        if writer.is_own
+            && within_size
+            && let Some(record) = R::read_own(datum)
+        {
+            return Ok(record);
         }
+        let raw = decode_datum::<R>(id, writer, datum)?;
+        self.judge(size, raw)
     }
 
     fn writer_schema(&mut self, id: i32) -> Result<&WriterSchema, DecodeError> {
@@ -153,6 +150,22 @@ impl<R: Input> Decoder<R> {
         })?;
         let parsed = WriterSchema::parse::<R>(id, &text).map(Arc::new);
         Ok(self.schemas.entry(id).or_insert(parsed).clone()?)
+    }
+}
+
+fn decode_datum<'a, R: Input>(id: i32, writer: &WriterSchema, datum: &'a [u8]) -> Result<R::Raw<'a>, Rejection> {
+    let mut config = DeserializerConfig::new(&writer.schema);
+    // Elements that take no bytes could otherwise be claimed by the billion.
+    config.max_seq_size = datum.len();
+    let mut state = DeserializerState::with_config(SliceRead::new(datum), config);
+    let raw = R::Raw::deserialize(state.deserializer()).map_err(|error| match writer.missing {
+        Some(field) => Rejection::new(Reason::MissingField, format!("{field} is absent in schema {id}")),
+        None => Rejection::new(Reason::Undecodable, format!("no datum of schema {id}: {error}")),
+    })?;
+    let mut rest = state.into_reader();
+    match std::io::BufRead::fill_buf(&mut rest) {
+        Ok([]) => Ok(raw),
+        _ => Err(Rejection::new(Reason::Undecodable, format!("bytes are left behind the datum of schema {id}"))),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::datum::Datum;
 use crate::field::{Input, Limits, LongField, SymbolField, Symbolic, TextField};
 use crate::{Rejection, Text};
 
@@ -134,5 +135,27 @@ impl Input for Interaction<'static> {
             item_id,
             domain,
         })
+    }
+
+    fn read_own<'a>(datum: &'a [u8]) -> Option<Self::Of<'a>> {
+        let mut datum = Datum::new(datum);
+        // evaluated in this order, the schema's
+        let record = Interaction {
+            event_id: datum.text()?,
+            request_id: datum.nullable(Datum::text)?,
+            session_id: datum.text()?,
+            user_id: datum.text()?,
+            item_id: datum.text()?,
+            kind: InteractionKind::SYMBOLS.get(datum.index()?)?.1,
+            domain: datum.text()?,
+            surface: datum.nullable(Datum::text)?,
+            user_segment: datum.nullable(Datum::text)?,
+            rec_strategy: datum.nullable(Datum::text)?,
+            ab_group: datum.nullable(Datum::text)?,
+            item_type: datum.nullable(Datum::text)?,
+            position: datum.nullable(|datum| i32::try_from(datum.long()?).ok())?,
+            event_time: datum.long()?,
+        };
+        (datum.is_empty() && !record.session_id.is_empty() && record.event_time >= 0).then_some(record)
     }
 }

@@ -7,6 +7,7 @@
 //! - [`wire`]: the five bytes before each datum. [`dead_letter`]: the headers of refused records.
 
 mod avro;
+mod datum;
 pub mod dead_letter;
 mod decoder;
 mod embedding;

@@ -265,10 +265,6 @@ impl Registry {
     }
 }
 
-fn humantime_seconds(begun: Instant) -> u64 {
-    begun.elapsed().as_secs()
-}
-
 impl SchemaLookup for Registry {
     fn schema(&self, id: i32) -> Result<Arc<str>, LookupError> {
         if id < 0 {

@@ -9,6 +9,8 @@ use crate::{Input, Reason, Rejection};
 #[derive(Debug)]
 pub(crate) struct WriterSchema {
     pub(crate) schema: Schema,
+    /// Whether its data are laid out as those of the record's own schema.
+    pub(crate) is_own: bool,
     /// The first required field that it does not have.
     pub(crate) missing: Option<&'static str>,
 }
@@ -35,7 +37,9 @@ impl WriterSchema {
         }
         let missing = R::REQUIRED.iter().copied().find(|name| !record.fields.iter().any(|field| field.name == **name));
         let schema = schema.freeze().map_err(|error| undecodable(format!("cannot be used: {error}")))?;
-        Ok(Self { schema, missing })
+        // Of the canonical form, which leaves out logical types: those that matter are checked above.
+        let is_own = schema.rabin_fingerprint() == R::schema().rabin_fingerprint();
+        Ok(Self { schema, is_own, missing })
     }
 }
 
