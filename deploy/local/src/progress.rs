@@ -5,6 +5,11 @@
 pub trait Progress: Send + Sync {
     /// `step` (a short stable name such as `kafka`) is now doing `message`.
     fn update(&self, step: &str, message: &str);
+    /// `step` is now doing `message`, which is `done` parts of a whole of `of`.
+    fn part(&self, step: &str, done: u64, of: u64, message: &str) {
+        let _ = (done, of);
+        self.update(step, message);
+    }
     /// `step` has come to its end, with `message` as its result.
     fn done(&self, step: &str, message: &str);
 }

@@ -50,7 +50,7 @@ impl<'a> Error<'a> {
             (CONNECTOR, Cow::Borrowed(self.worker.as_bytes())),
             (STAGE, Cow::Borrowed(self.stage.as_bytes())),
             (EXCEPTION_CLASS, Cow::Borrowed(self.reason.as_bytes())),
-            (EXCEPTION_MESSAGE, Cow::Borrowed(self.message[..cut].as_bytes())),
+            (EXCEPTION_MESSAGE, Cow::Borrowed(&self.message.as_bytes()[..cut])),
         ]
         .into_iter()
     }

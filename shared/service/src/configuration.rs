@@ -16,6 +16,7 @@ mod types;
 pub use loading::{Loaded, load};
 pub use problems::{Origin, Problem, Problems, Validate};
 pub use sources::Sources;
+pub(crate) use tree::is_sensitive;
 
 /// Joins a worker's own keys and the sections that it uses into its default configuration.
 ///

@@ -4,6 +4,13 @@
 //! A worker is a [`Topology`]: [`Pipeline`]s, each a source topic with a [fold](operator::Fold) for every partition and
 //! a [merge](operator::Merge) for every partition of its repartition topic. [`Runtime`] runs it exactly once.
 
+// so that the toy worker of tests/ serves the unit tests too
+#[cfg(test)]
+extern crate self as streaming;
+#[cfg(test)]
+#[path = "../tests/toy/mod.rs"]
+mod toy;
+
 mod committer;
 pub mod config;
 mod counts;

@@ -78,7 +78,7 @@ pub(crate) fn decision_key(offset: i64) -> String {
 }
 
 /// The records of a state partition as compaction would leave them.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct StateLog {
     records: BTreeMap<String, Vec<u8>>,
 }

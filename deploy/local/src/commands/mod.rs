@@ -1,5 +1,8 @@
 //! The subcommands, one file each: a new one is a file, a variant of [`Command`] and a line in [`main`].
 
+mod demo;
+mod generate;
+mod replay;
 mod up;
 
 use std::process::ExitCode;
@@ -16,12 +19,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Demo),
+    Replay(Box<replay::Replay>),
+    Generate(generate::Generate),
     Up(up::Up),
 }
 
 /// Parses the command line and runs it; an error ends with a message and exit code 1.
 pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Demo(demo) => demo.run(),
+        Command::Replay(replay) => replay.run(),
+        Command::Generate(generate) => generate.run(),
         Command::Up(up) => up.run(),
     };
     match result {

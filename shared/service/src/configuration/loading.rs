@@ -66,11 +66,12 @@ fn decode<T: DeserializeOwned>(mut tree: Dict, layers: &Layers, problems: &mut P
         let key = path.join(".");
         let value = tree::get(&tree, &path).map(|value| tree::shown(&key, value));
         problems.push(Problem { origin: layers.origin(&key), key, value, message });
-        let default = tree::get(&layers.defaults, &path);
+        let whole = with_its_choice(&path, &layers.defaults);
+        let default = tree::get(&layers.defaults, whole);
         let cured = match cure {
             Cure::Remove => tree::remove(&mut tree, &path),
-            Cure::Default if tree::get(&tree, &path) == default => false,
-            Cure::Default => default.is_some_and(|default| tree::put(&mut tree, &path, default.clone())),
+            Cure::Default if tree::get(&tree, whole) == default => false,
+            Cure::Default => default.is_some_and(|default| tree::put(&mut tree, whole, default.clone())),
         };
         if !cured {
             return None;
@@ -96,13 +97,11 @@ impl Mistake {
         let message = match error.kind {
             Kind::MissingField(name) => {
                 let message = format!("the key {name} is missing");
-                // Inside of a choice, the choice is at fault: its other shapes have other keys.
-                if tree::get(tree, &path).is_none_or(|table| !tree::is_choice(table)) && !path.is_empty()
-                    || path.is_empty()
-                {
+                // Of a choice, the choice as a whole is at fault: which keys it needs depends on its kind.
+                if !tree::get(tree, &path).is_some_and(tree::is_choice) {
                     path.push(name.into_owned());
                 }
-                return Self { path: up_to_table(path, tree), message, cure: Cure::Default };
+                return Self { path, message, cure: Cure::Default };
             }
             Kind::UnknownField(name, known) => {
                 if path.last() != Some(&name) {
@@ -119,6 +118,12 @@ impl Mistake {
         };
         Self { path: up_to_table(path, tree), message, cure: Cure::Default }
     }
+}
+
+/// The choice that `path` leads into, if it does: only all of its keys together make sense.
+fn with_its_choice<'a>(path: &'a [String], defaults: &Dict) -> &'a [String] {
+    let choice = (1..path.len()).find(|end| tree::get(defaults, &path[..*end]).is_some_and(tree::is_choice));
+    &path[..choice.unwrap_or(path.len())]
 }
 
 /// Cuts `path` where it leaves the tables: a list is right or wrong as a whole.

@@ -61,9 +61,9 @@ pub(super) fn is_free_form(value: &Value) -> bool {
 
 /// `value` as TOML writes it, with everything that is or may be a secret replaced by `***`.
 pub(super) fn shown(key: &str, value: &Value) -> String {
-    const SENSITIVE: [&str; 5] = ["password", "secret", "token", "credential", "properties"];
-    let name = key.to_lowercase();
-    if SENSITIVE.iter().any(|word| name.contains(word)) {
+    // A whole table of settings of which some may be secrets.
+    let is_properties = key.rsplit('.').next() == Some("properties");
+    if is_properties || is_sensitive(key) {
         return "***".to_owned();
     }
     match value {
@@ -86,6 +86,12 @@ pub(super) fn shown(key: &str, value: &Value) -> String {
         Value::Char(_, character) => format!("{character:?}"),
         Value::Empty(..) => "nothing".to_owned(),
     }
+}
+
+/// Whether the value of the key or setting `name` may be a secret, going by its name.
+pub(crate) fn is_sensitive(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ["password", "secret", "token", "credential", "oauthbearer", "jaas", ".pem"].iter().any(|word| name.contains(word))
 }
 
 /// An address without user and password.

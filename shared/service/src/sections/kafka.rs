@@ -1,9 +1,12 @@
 use std::path::{Path, PathBuf};
 
 use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
 use serde::Deserialize;
 
 use super::properties::Properties;
+use crate::configuration::is_sensitive;
 use crate::{Problems, Secret, Validate};
 
 /// The section `[kafka]`: how to reach the cluster.
@@ -262,13 +265,15 @@ fn validate_property(problems: &mut Problems, name: &str, value: &str) {
     if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
         problems.add(key, "***", format!("left out: {reason}"));
     } else if let Err(error) = ClientConfig::new().set(name, value).create_native_config() {
-        // The message repeats the value, which may be a secret: only the name's and range's part is told.
-        let unknown = error.to_string().contains("No such configuration property");
-        let allowed = if unknown {
-            "a setting that librdkafka knows"
-        } else {
-            "a value that librdkafka accepts for this setting"
-        };
-        problems.add(key, "***", allowed);
+        match error {
+            // Of an unknown setting nobody knows whether its value is a secret under a misspelt name.
+            KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
+                problems.add(key, "***", "a setting that librdkafka knows");
+            }
+            KafkaError::ClientConfig(_, description, ..) if !is_sensitive(name) => {
+                problems.add(key, format!("{value:?}"), format!("as librdkafka wants it ({description})"));
+            }
+            _ => problems.add(key, "***", "as librdkafka wants it (its message is withheld: it may hold a secret)"),
+        }
     }
 }

@@ -68,7 +68,7 @@ impl<'de> Deserialize<'de> for Secret {
                 Err(E::custom("must be text in quotes"))
             }
         }
-        deserializer.deserialize_str(Visitor)
+        deserializer.deserialize_any(Visitor)
     }
 }
 

@@ -123,11 +123,16 @@ impl Merge for SumMerge {
     }
 }
 
+/// A fold without state.
+pub fn sum_fold() -> SumFold {
+    SumFold { windows: Windows::new(WINDOW, SLIDE).unwrap(), panes: BTreeMap::new() }
+}
+
 /// A topology on topics of its own.
 pub fn topology(worker: &str, source: &str, idle_timeout: Duration) -> Topology {
     let windows = Windows::new(WINDOW, SLIDE).unwrap();
     let time = EventTime { windows, out_of_orderness: BOUND, max_future_skew: 30_000, idle_timeout };
-    let fold = move || (Amounts, SumFold { windows, panes: BTreeMap::new() });
+    let fold = || (Amounts, sum_fold());
     Topology {
         worker: worker.to_owned(),
         outputs: vec![OutputTopic { name: format!("{worker}.sums"), cleanup: Cleanup::Delete }],

@@ -1,5 +1,8 @@
 //! The fold's task: judges each record, feeds the operator, closes slides as the watermark passes them.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use records::{Reason, Rejection};
