@@ -1,0 +1,72 @@
+//! Java artifacts by Maven.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::prerequisites::Tools;
+use crate::processes::{Launch, Process};
+
+/// Named with its version, so that every machine runs the same one.
+const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
+const DEADLINE: Duration = Duration::from_secs(900);
+
+/// A project file that does nothing but depend on these (group, artifact, version).
+pub(super) fn pom(dependencies: &[(&str, &str, &str)]) -> String {
+    let dependencies: String = dependencies
+        .iter()
+        .map(|(group, artifact, version)| {
+            format!(
+                "    <dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>\
+                 <version>{version}</version></dependency>\n"
+            )
+        })
+        .collect();
+    format!(
+        "<project xmlns=\"http://maven.apache.org/POM/4.0.0\">\n  <modelVersion>4.0.0</modelVersion>\n  \
+         <groupId>recwatch</groupId>\n  <artifactId>local-stack</artifactId>\n  <version>1</version>\n  \
+         <packaging>pom</packaging>\n  <dependencies>\n{dependencies}  </dependencies>\n</project>\n"
+    )
+}
+
+/// Puts the jars that `pom` depends on into `directory/libs`.
+pub(super) fn copy_dependencies(tools: &Tools, pom: &str, directory: &Path) -> Result<()> {
+    fs::write(directory.join("pom.xml"), pom)?;
+    let output = directory.join("libs");
+    run(
+        tools,
+        directory,
+        &["copy-dependencies"],
+        vec!["-DincludeScope=runtime".into(), define("outputDirectory", output.as_os_str())],
+    )
+}
+
+/// Unpacks one archive (group:artifact:version:type:classifier) into `directory`.
+pub(super) fn unpack(tools: &Tools, artifact: &str, directory: &Path) -> Result<()> {
+    let arguments = vec![define("artifact", artifact.as_ref()), define("outputDirectory", directory.as_os_str())];
+    run(tools, directory, &["unpack"], arguments)
+}
+
+fn define(key: &str, value: &std::ffi::OsStr) -> OsString {
+    let mut argument = OsString::from(format!("-D{key}="));
+    argument.push(value);
+    argument
+}
+
+fn run(tools: &Tools, directory: &Path, goals: &[&str], arguments: Vec<OsString>) -> Result<()> {
+    let fixed = ["--batch-mode", "--quiet"].into_iter().map(OsString::from);
+    let goals = goals.iter().map(|goal| OsString::from(format!("{PLUGIN}:{goal}")));
+    let launch = Launch {
+        name: "Maven".to_owned(),
+        program: tools.maven.clone(),
+        arguments: fixed.chain(goals).chain(arguments).collect(),
+        directory: Some(directory.to_owned()),
+        log: directory.join("maven.log"),
+        ..Launch::default()
+    };
+    Process::run(&launch, DEADLINE)?;
+    Ok(())
+}
