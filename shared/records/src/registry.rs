@@ -17,6 +17,9 @@ use http::{Answer, Client, Method};
 /// Unknown ids that are remembered at most; beyond that, all of them are asked about again.
 const MAX_UNKNOWN: usize = 10_000;
 
+/// How often an outage that lasts is said again.
+const REPEAT_OUTAGE: Duration = Duration::from_secs(30);
+
 /// The subject of a topic's values, by Confluent's TopicNameStrategy.
 #[must_use]
 pub fn subject(topic: &str) -> String {
@@ -40,14 +43,15 @@ pub struct RegistryConfig {
     pub first_pause: Duration,
     /// The longest pause between attempts.
     pub longest_pause: Duration,
-    /// How long a lookup waits for an answer before it says [`LookupError::Unavailable`]; `None`: until one comes.
+    /// How long a lookup waits for an answer before it says [`LookupError::Unavailable`], so that a consumer can be polled
+    /// meanwhile; `None`: until one comes.
     pub patience: Option<Duration>,
     /// How long an id that the registry does not know is not asked about again.
     pub unknown_for: Duration,
 }
 
 impl RegistryConfig {
-    /// A registry at `url`: requests of at most 5 s, pauses from 100 ms to 5 s, endless patience, unknown ids asked about
+    /// A registry at `url`: requests of at most 5 s, pauses from 100 ms to 5 s, a patience of 1 s, unknown ids asked about
     /// again after 10 s.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
@@ -59,7 +63,7 @@ impl RegistryConfig {
             request_timeout: Duration::from_secs(5),
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(5),
-            patience: None,
+            patience: Some(Duration::from_secs(1)),
             unknown_for: Duration::from_secs(10),
         }
     }
@@ -135,6 +139,13 @@ struct Shared {
     config: RegistryConfig,
     stop: Box<dyn Fn() -> bool + Send + Sync>,
     cache: Mutex<Cache>,
+    outage: Mutex<Option<Outage>>,
+}
+
+/// A registry that does not answer; said once in a while, however many lookups wait for it.
+struct Outage {
+    since: Instant,
+    said: Instant,
 }
 
 #[derive(Default)]
@@ -150,7 +161,7 @@ impl Registry {
     /// Where the URL or the CA file cannot be used.
     pub fn new(config: RegistryConfig, stop: impl Fn() -> bool + Send + Sync + 'static) -> Result<Self, RegistryError> {
         let client = Client::new(&config)?;
-        let shared = Shared { client, config, stop: Box::new(stop), cache: Mutex::default() };
+        let shared = Shared { client, config, stop: Box::new(stop), cache: Mutex::default(), outage: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -227,24 +238,16 @@ impl Registry {
         let Shared { client, config, stop, .. } = &*self.shared;
         let begun = Instant::now();
         let mut pause = config.first_pause;
-        let mut logged: Option<Instant> = None;
         loop {
             let stopped = || RegistryError::Stopped { url: client.url().to_owned() };
             let failure = match client.send(method, path, body, stop).ok_or_else(stopped)? {
                 Ok(answer) => {
-                    if logged.is_some() {
-                        let waited = begun.elapsed().as_secs();
-                        tracing::info!(url = client.url(), waited, "the schema registry answers again");
-                    }
+                    self.note_answer();
                     return Ok(answer);
                 }
                 Err(failure) => failure,
             };
-            if logged.is_none_or(|logged| logged.elapsed() >= Duration::from_secs(30)) {
-                logged = Some(Instant::now());
-                let waited = begun.elapsed().as_secs();
-                tracing::warn!(url = client.url(), path, failure, waited, "waiting for the schema registry");
-            }
+            self.note_failure(path, &failure);
             if patience.is_some_and(|patience| begun.elapsed() + pause > patience) {
                 return Err(RegistryError::Unavailable {
                     url: client.url().to_owned(),
@@ -256,6 +259,26 @@ impl Registry {
                 return Err(stopped());
             }
             pause = (pause * 2).min(config.longest_pause);
+        }
+    }
+
+    fn note_failure(&self, path: &str, failure: &str) {
+        let now = Instant::now();
+        let mut outage = self.shared.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = outage.is_none();
+        let outage = outage.get_or_insert(Outage { since: now, said: now });
+        if is_new || outage.said.elapsed() >= REPEAT_OUTAGE {
+            outage.said = now;
+            let waited_seconds = outage.since.elapsed().as_secs();
+            tracing::warn!(url = self.url(), path, failure, waited_seconds, "waiting for the schema registry");
+        }
+    }
+
+    fn note_answer(&self) {
+        let ended = self.shared.outage.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(outage) = ended {
+            let waited_seconds = outage.since.elapsed().as_secs();
+            tracing::info!(url = self.url(), waited_seconds, "the schema registry answers again");
         }
     }
 

@@ -112,6 +112,7 @@ fn config(url: String) -> RegistryConfig {
         first_pause: Duration::from_millis(1),
         longest_pause: Duration::from_millis(5),
         unknown_for: Duration::from_secs(3600),
+        patience: None,
         ..RegistryConfig::new(url)
     }
 }
