@@ -127,7 +127,8 @@ fn bytes_a_session(sessions: u64, events: u64) -> f64 {
     assert!(fold.size().keys > 0);
     let left = close_up_to(&mut fold, &mut closed, last_end);
     assert_eq!((fold.size().keys, fold.next_end(closed)), (0, None));
-    assert!(left < 64 * 1024, "{left} bytes are left for nobody");
+    // the table of logarithms, 64 KiB, stays for good
+    assert!(left < 80 * 1024, "{left} bytes are left for nobody");
     most as f64 / sessions as f64
 }
 
