@@ -44,7 +44,9 @@ impl RowEncoder for AvroRows {
             band: Text::from(band.name()),
             revision: row.revision,
         };
-        self.freshness.encode(&record, into).expect("the record type and its schema agree, as a test of records proves");
+        self.freshness
+            .encode(&record, into)
+            .expect("the record type and its schema agree, as a test of records proves");
     }
 
     fn entropy(&mut self, row: &EntropyRow<'_>, into: &mut Vec<u8>) {

@@ -14,6 +14,7 @@ use session_entropy::merge::GroupMerge;
 use session_entropy::rows::{EntropyRow, FreshnessRow, RowEncoder};
 use session_entropy::settings::Settings;
 use session_entropy::summary::Summary;
+use streaming::operator::SourceError;
 use streaming::operator::{Fold, Merge, Record, Source, Timed};
 use streaming::output::{FoldOutput, MergeOutput};
 use streaming::window::Windows;
@@ -55,8 +56,8 @@ pub struct NoSource;
 
 impl Source for NoSource {
     type Event<'a> = View<'a>;
-    fn decode<'a>(&mut self, _: &Record<'a>) -> Result<View<'a>, Rejection> {
-        Err(Rejection::new(Reason::Undecodable, "this source decodes nothing"))
+    fn decode<'a>(&mut self, _: &Record<'a>) -> Result<View<'a>, SourceError> {
+        Err(Rejection::new(Reason::Undecodable, "this source decodes nothing").into())
     }
 }
 
@@ -209,7 +210,7 @@ impl Driver {
             }
             let records = out.records.iter().map(|record| {
                 assert_eq!(record.topic, session_entropy::rows::FRESHNESS_TOPIC);
-                (record.key.to_vec(), String::from_utf8(record.value.unwrap().to_vec()).unwrap())
+                (record.key.unwrap().to_vec(), String::from_utf8(record.value.unwrap().to_vec()).unwrap())
             });
             self.rows.freshness[partition].extend(records);
         }
@@ -226,7 +227,7 @@ impl Driver {
                 merge.close(end, groups, &mut out);
                 let records = out.records.iter().map(|record| {
                     assert_eq!(record.topic, session_entropy::rows::ENTROPY_TOPIC);
-                    (record.key.to_vec(), String::from_utf8(record.value.unwrap().to_vec()).unwrap())
+                    (record.key.unwrap().to_vec(), String::from_utf8(record.value.unwrap().to_vec()).unwrap())
                 });
                 rows.extend(records);
             }
