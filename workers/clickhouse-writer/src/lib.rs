@@ -8,10 +8,19 @@
 //! what ClickHouse is told twice is one row, by its deduplication token and by the table's key.
 
 pub mod batch;
+pub mod config;
+pub mod ddl;
+pub mod dead_letters;
 pub mod deliver;
 pub mod lane;
+pub mod metrics;
 pub mod month;
 pub mod piece;
 pub mod rowbinary;
+pub mod server;
+pub mod source;
 pub mod tables;
+pub mod tls;
+pub mod topics;
 pub mod verdict;
+pub mod worker;
