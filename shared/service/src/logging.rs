@@ -1,6 +1,7 @@
 //! Logging: `tracing` to standard error, for people or as JSON lines.
 
-use std::io::IsTerminal;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
@@ -21,6 +22,10 @@ pub(crate) fn start(log: &Log) {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("no message");
         let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
-        tracing::error!(%thread, %place, "panic: {message}\n{}", std::backtrace::Backtrace::capture());
+        let backtrace = Backtrace::capture();
+        match backtrace.status() {
+            BacktraceStatus::Captured => tracing::error!(%thread, %place, %backtrace, "panic: {message}"),
+            _ => tracing::error!(%thread, %place, "panic: {message}"),
+        }
     }));
 }

@@ -1,5 +1,6 @@
 //! The frame of a worker's `main`: configuration, logging, signals, exit code.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
@@ -71,7 +72,8 @@ pub fn run<T: Settings>(
     work: impl FnOnce(Context<T>) -> anyhow::Result<()>,
 ) -> ExitCode {
     if arguments.print_default_config {
-        print!("{}", program.defaults);
+        // Whoever reads it may stop early, as `head` does.
+        let _ = std::io::stdout().write_all(program.defaults.as_bytes());
         return ExitCode::SUCCESS;
     }
     let sources = Sources {

@@ -10,7 +10,7 @@ use super::tree;
 
 const PREFIX: &str = "RECWATCH_";
 /// Variables of the project's tools, not of a worker.
-const OF_TOOLS: [&str; 1] = ["RECWATCH_CACHE"];
+const OF_TOOLS: [&str; 2] = ["RECWATCH_CACHE", "RECWATCH_REFERENCE"];
 
 /// What one source says: a whole file, or one variable or `--set`.
 struct Layer {

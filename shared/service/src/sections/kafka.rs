@@ -132,10 +132,12 @@ const REFUSED: &[(&str, &str)] = &[
     ("ssl.key.password", "use kafka.ssl_key_password"),
     ("enable.ssl.certificate.verification", "certificates are always verified"),
     ("ssl.endpoint.identification.algorithm", "host names are always verified"),
+    ("client.id", "use runtime.instance"),
     ("group.id", "every worker has its own group"),
     ("group.instance.id", "use runtime.instance"),
     ("group.protocol", "use runtime.protocol"),
     ("group.remote.assignor", OWNED),
+    ("session.timeout.ms", "use runtime.session_timeout"),
     ("partition.assignment.strategy", OWNED),
     ("transactional.id", "use runtime.instance"),
     ("transaction.timeout.ms", OWNED),
@@ -145,6 +147,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("request.required.acks", OWNED),
     ("retries", OWNED),
     ("message.send.max.retries", OWNED),
+    ("partitioner", "a key's records must lie where other producers put them"),
+    ("message.max.bytes", "the runtime's sizes decide it"),
+    ("delivery.report.only.error", OWNED),
     ("isolation.level", OWNED),
     ("enable.auto.commit", OWNED),
     ("auto.commit.enable", OWNED),
@@ -159,7 +164,8 @@ const OWNED: &str = "exactly-once processing decides it";
 impl Kafka {
     /// A client configuration that reaches the cluster; the caller adds what its consumer or producer needs.
     ///
-    /// The user's `properties` come first, so that nothing of theirs overrides what is set here or by the caller.
+    /// The user's `properties` are in it. What the caller then sets wins over them: set what must be so, and what is only a
+    /// better default than librdkafka's where nothing is set yet.
     pub fn client_config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         for (name, value) in self.properties.iter() {
@@ -274,6 +280,21 @@ fn validate_property(problems: &mut Problems, name: &str, value: &str) {
                 problems.add(key, format!("{value:?}"), format!("as librdkafka wants it ({description})"));
             }
             _ => problems.add(key, "***", "as librdkafka wants it (its message is withheld: it may hold a secret)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refused_setting_is_one_that_librdkafka_has() {
+        for (name, _) in REFUSED {
+            if let Err(error) = ClientConfig::new().set(*name, "0").create_native_config() {
+                let unknown = matches!(error, KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..));
+                assert!(!unknown, "{name}");
+            }
         }
     }
 }
