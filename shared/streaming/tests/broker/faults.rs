@@ -1,17 +1,16 @@
 //! A killed process on a real broker: who takes its partitions over, when, and what its open transaction leaves behind.
 
-mod common;
-
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{
-    DEADLINE, GroupMember, Isolation, Protocol, at, begin, commit_cut, create_topic, producer, read_to_end, reader,
-    unique, wait_until,
-};
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::Producer;
+
+use crate::common::{DEADLINE, Protocol, at, create_topic, unique, wait_until};
+use crate::group_member::GroupMember;
+use crate::producing::{begin, commit_cut, producer};
+use crate::reading::{Isolation, read_to_end, reader};
 
 with_both_protocols!(a_killed_process_is_replaced_within_ten_seconds_and_leaves_nothing_uncommitted);
 
@@ -41,7 +40,7 @@ fn a_killed_process_is_replaced_within_ten_seconds_and_leaves_nothing_uncommitte
     let answered = start.elapsed();
     let committed = reader(Isolation::ReadCommitted, &group);
     let uncommitted = reader(Isolation::ReadUncommitted, &group);
-    let end = |of: &rdkafka::consumer::BaseConsumer| of.fetch_watermarks(&outputs, 0, DEADLINE).expect("watermarks").1;
+    let end = |of: &BaseConsumer| of.fetch_watermarks(&outputs, 0, DEADLINE).expect("watermarks").1;
     wait_until("the orphaned transaction is over", || end(&committed) == end(&uncommitted));
     let stable = start.elapsed();
     println!("{protocol:?}: partitions after {owned:?}, offsets after {answered:?}, outputs stable after {stable:?}");
@@ -55,7 +54,8 @@ fn start_member(protocol: Protocol, arguments: &str) -> KillOnDrop {
         Protocol::Consumer => "with_the_consumer_protocol",
         Protocol::Classic => "with_the_classic_protocol",
     };
-    let test = format!("{module}::a_killed_process_is_replaced_within_ten_seconds_and_leaves_nothing_uncommitted");
+    let test =
+        format!("faults::{module}::a_killed_process_is_replaced_within_ten_seconds_and_leaves_nothing_uncommitted");
     let child = Command::new(std::env::current_exe().expect("this test's binary"))
         .args([test.as_str(), "--exact", "--nocapture"])
         .env(MEMBER, arguments)

@@ -3,15 +3,16 @@
 //! DESIGN: an abort is normal, the same bytes and offsets are sent again with fresh group metadata; a transaction carries an offset for
 //! every task whose outputs it holds; `transactional.id` is the instance's, so that a restarted one ends its orphan.
 
-mod common;
+use std::time::{Duration, Instant};
 
-use common::{
-    DEADLINE, GroupMember, Isolation, Protocol, at, at_with_metadata, begin, commit_cut, create_topic, expect_abort,
-    producer, read_partition, reader, unique, wait_until,
-};
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer};
+
+use crate::common::{DEADLINE, Protocol, at, at_with_metadata, create_topic, unique, wait_until};
+use crate::group_member::GroupMember;
+use crate::producing::{begin, commit_cut, drain, expect_abort, producer};
+use crate::reading::{Isolation, read_partition, read_to_end, reader};
 
 with_both_protocols!(
     a_member_that_joins_makes_metadata_stale_and_the_same_cut_commits_with_fresh_metadata,
@@ -88,10 +89,10 @@ fn a_second_producer_of_an_id_ends_the_orphan_and_fences_the_first() {
     begin(&first, &outputs, &["orphan"]);
     let committed = reader(Isolation::ReadCommitted, &unique("reader"));
     let uncommitted = reader(Isolation::ReadUncommitted, &unique("reader"));
-    let end = |of: &rdkafka::consumer::BaseConsumer| of.fetch_watermarks(&outputs, 0, DEADLINE).expect("watermarks").1;
+    let end = |of: &BaseConsumer| of.fetch_watermarks(&outputs, 0, DEADLINE).expect("watermarks").1;
     assert_eq!((end(&committed), end(&uncommitted)), (0, 1), "the open transaction holds the last stable offset");
 
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let second = producer(&id, DEADLINE);
     println!("a producer with an orphan to end was ready after {:?}", start.elapsed());
     assert_eq!((end(&committed), end(&uncommitted)), (2, 2), "one record and one marker, all stable");
@@ -99,7 +100,7 @@ fn a_second_producer_of_an_id_ends_the_orphan_and_fences_the_first() {
     // The fence is not seen before the commit: sending is asynchronous and a flush reports nothing.
     let record: BaseRecord<'_, (), str> = BaseRecord::to(&outputs).partition(0).payload("fenced");
     first.send(record).map_err(|(error, _)| error).expect("a record queued");
-    common::drain(&first);
+    drain(&first);
     match first.commit_transaction(DEADLINE) {
         Err(KafkaError::Transaction(error)) => {
             assert!(error.is_fatal());
@@ -113,6 +114,29 @@ fn a_second_producer_of_an_id_ends_the_orphan_and_fences_the_first() {
     begin(&second, &outputs, &["second"]);
     second.commit_transaction(DEADLINE).expect("a commit");
     assert_eq!(wait_for_rows(&outputs), ["second"]);
+}
+
+#[test]
+fn an_abort_with_undelivered_records_needs_polls() {
+    let outputs = create_topic("undelivered", 1);
+    let producer = producer(&unique("undelivered"), DEADLINE);
+    producer.begin_transaction().expect("a transaction begun");
+    let record: BaseRecord<'_, (), str> = BaseRecord::to(&outputs).partition(0).payload("aborted");
+    producer.send(record).map_err(|(error, _)| error).expect("a record queued");
+
+    match producer.abort_transaction(Duration::from_millis(500)) {
+        Err(KafkaError::Transaction(error)) => {
+            assert_eq!(error.code(), RDKafkaErrorCode::OperationTimedOut);
+            assert!(error.is_retriable(), "trying again without a poll would never end");
+        }
+        other => panic!("expected a time-out, got {other:?}"),
+    }
+    drain(&producer);
+    producer.abort_transaction(DEADLINE).expect("an abort");
+
+    begin(&producer, &outputs, &["committed"]);
+    producer.commit_transaction(DEADLINE).expect("a commit");
+    assert_eq!(wait_for_rows(&outputs), ["committed"]);
 }
 
 #[test]
@@ -135,5 +159,5 @@ fn wait_for_rows(topic: &str) -> Vec<String> {
     let uncommitted = reader(Isolation::ReadUncommitted, &unique("reader"));
     let end = uncommitted.fetch_watermarks(topic, 0, DEADLINE).expect("watermarks").1;
     wait_until("everything is stable", || committed.fetch_watermarks(topic, 0, DEADLINE).expect("watermarks").1 >= end);
-    common::read_to_end(&committed, topic, 0)
+    read_to_end(&committed, topic, 0)
 }

@@ -12,11 +12,12 @@ use rdkafka::message::Message;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{DEADLINE, Protocol, at, client_config, committed, wait_until};
+use crate::common::{DEADLINE, Protocol, at, client_config, wait_until};
+use crate::reading::committed;
 
 /// What a rebalance callback recorded.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// These partitions are given to the member.
     Assign(TopicPartitionList),
     /// These partitions are taken from the member.
@@ -25,7 +26,7 @@ pub enum Event {
 
 /// Records rebalances. Once `closing` is set it gives partitions up at once, so that dropping a consumer cannot hang.
 #[derive(Default)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     events: Mutex<Vec<Event>>,
     closing: AtomicBool,
 }
@@ -50,13 +51,13 @@ impl ConsumerContext for Recorder {
 }
 
 /// A consumer in a group, with the events that its callbacks recorded.
-pub struct GroupMember {
-    pub consumer: BaseConsumer<Recorder>,
+pub(crate) struct GroupMember {
+    pub(crate) consumer: BaseConsumer<Recorder>,
 }
 
 impl GroupMember {
     /// Joins `group` for `topic`. `extra` are further librdkafka settings.
-    pub fn join(protocol: Protocol, group: &str, topic: &str, extra: &[(&str, &str)]) -> GroupMember {
+    pub(crate) fn join(protocol: Protocol, group: &str, topic: &str, extra: &[(&str, &str)]) -> GroupMember {
         let mut config = client_config();
         config
             .set("group.id", group)
@@ -82,7 +83,7 @@ impl GroupMember {
     }
 
     /// Polls once, for at most 20 ms; a message comes back as partition, offset and payload.
-    pub fn poll(&self) -> Option<(i32, i64, String)> {
+    pub(crate) fn poll(&self) -> Option<(i32, i64, String)> {
         match self.consumer.poll(Duration::from_millis(20))? {
             Ok(message) => {
                 let payload = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
@@ -95,12 +96,12 @@ impl GroupMember {
     }
 
     /// Takes the recorded events, oldest first.
-    pub fn take_events(&self) -> Vec<Event> {
+    pub(crate) fn take_events(&self) -> Vec<Event> {
         std::mem::take(&mut *self.consumer.context().events.lock().expect("no panic holds the lock"))
     }
 
     /// Acts on what was recorded: takes new partitions at offset 0, paused, and gives up revoked ones.
-    pub fn apply_events(&self) {
+    pub(crate) fn apply_events(&self) {
         for event in self.take_events() {
             match event {
                 Event::Assign(list) => self.assign_paused(&list),
@@ -110,7 +111,7 @@ impl GroupMember {
     }
 
     /// Takes partitions over at offset 0, paused.
-    pub fn assign_paused(&self, list: &TopicPartitionList) {
+    pub(crate) fn assign_paused(&self, list: &TopicPartitionList) {
         let mut from_start = list.clone();
         from_start.set_all_offsets(Offset::Offset(0)).expect("a valid offset");
         self.consumer.incremental_assign(&from_start).expect("partitions taken");
@@ -118,13 +119,13 @@ impl GroupMember {
     }
 
     /// The partitions that the member has taken and not given up.
-    pub fn owned(&self) -> BTreeSet<i32> {
+    pub(crate) fn owned(&self) -> BTreeSet<i32> {
         let list = self.consumer.assignment().expect("an assignment");
         list.elements().iter().map(|element| element.partition()).collect()
     }
 
     /// Polls and acts until the member owns `count` partitions; returns how long that took.
-    pub fn own(&self, count: usize) -> Duration {
+    pub(crate) fn own(&self, count: usize) -> Duration {
         wait_until(&format!("the member owns {count} partitions"), || {
             self.poll();
             self.apply_events();
@@ -133,12 +134,12 @@ impl GroupMember {
     }
 
     /// Gives partitions up.
-    pub fn give_up(&self, list: &TopicPartitionList) {
+    pub(crate) fn give_up(&self, list: &TopicPartitionList) {
         self.consumer.incremental_unassign(list).expect("partitions given up");
     }
 
     /// Seeks a paused partition to `offset` and lets it flow.
-    pub fn resume_at(&self, topic: &str, partition: i32, offset: i64) {
+    pub(crate) fn resume_at(&self, topic: &str, partition: i32, offset: i64) {
         let list = at(topic, partition, offset);
         self.consumer.seek(topic, partition, Offset::Offset(offset), DEADLINE).expect("a seek");
         self.consumer.resume(&list).expect("partitions resumed");
@@ -147,23 +148,23 @@ impl GroupMember {
     }
 
     /// What the group has committed for a partition: next offset, if any, and metadata.
-    pub fn committed(&self, topic: &str, partition: i32) -> (Option<i64>, String) {
+    pub(crate) fn committed(&self, topic: &str, partition: i32) -> (Option<i64>, String) {
         committed(&self.consumer, topic, partition, DEADLINE).expect("committed offsets")
     }
 
     /// The metadata that fences this member's transactions.
-    pub fn metadata(&self) -> ConsumerGroupMetadata {
+    pub(crate) fn metadata(&self) -> ConsumerGroupMetadata {
         self.consumer.group_metadata().expect("a consumer with a group")
     }
 
     /// Polls and acts once.
-    pub fn tick(&self) {
+    pub(crate) fn tick(&self) {
         self.poll();
         self.apply_events();
     }
 
     /// Polls, without acting, until something was recorded, and takes it.
-    pub fn next_events(&self) -> Vec<Event> {
+    pub(crate) fn next_events(&self) -> Vec<Event> {
         let mut events = Vec::new();
         wait_until("a rebalance is recorded", || {
             self.poll();

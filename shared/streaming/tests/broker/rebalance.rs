@@ -3,17 +3,16 @@
 //! DESIGN: rebalance callbacks only record; new partitions are taken at once, paused; a partition is given up only after the cut that
 //! holds it is committed.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::{
-    DEADLINE, Event, GroupMember, Isolation, Protocol, at, at_with_metadata, begin, commit_cut, create_topic,
-    expect_abort, produce, producer, read_partition, unique, wait_until,
-};
 use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::Producer;
+
+use crate::common::{DEADLINE, Protocol, at, at_with_metadata, create_topic, unique, wait_until};
+use crate::group_member::{Event, GroupMember};
+use crate::producing::{begin, commit_cut, expect_abort, produce, producer};
+use crate::reading::{Isolation, read_partition};
 
 with_both_protocols!(
     a_recorded_assignment_is_taken_later_by_the_loop,
@@ -93,7 +92,9 @@ fn a_partition_is_given_up_only_after_its_cut_is_committed(protocol: Protocol) {
     });
     let revoked = revoked.expect("just seen");
     let partition = revoked.elements()[0].partition();
-    for _ in 0..20 {
+    // Two heartbeats of the group, which come each second: time enough for the successor to be given the partition.
+    let observed = Instant::now();
+    while observed.elapsed() < Duration::from_secs(2) {
         leaving.poll();
         successor.tick();
         assert!(successor.owned().is_empty(), "the partition moved before it was given up");
