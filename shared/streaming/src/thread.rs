@@ -243,8 +243,11 @@ impl StreamThread {
         for element in list.elements() {
             placed.add_partition_offset(element.topic(), element.partition(), Offset::Offset(0))?;
         }
+        // also an empty list wants its answer, or no revocation is announced any more
         self.consumer.incremental_assign(&placed).context("incremental_assign")?;
-        self.consumer.pause(&placed).context("pause")?;
+        if placed.count() > 0 {
+            self.consumer.pause(&placed).context("pause")?;
+        }
         let now = Instant::now();
         for element in list.elements() {
             let id = self
@@ -287,13 +290,15 @@ impl StreamThread {
         let Some(revocation) = &self.revocation else { return Ok(()) };
         let leaving =
             |slot: &Slot| revocation.partitions.find_partition(&slot.input_topic, slot.id.partition).is_some();
-        if !revocation.lost && now.duration_since(revocation.since) < LEAVE_LIMIT {
+        if !revocation.lost {
+            let out_of_time = now.duration_since(revocation.since) >= LEAVE_LIMIT;
             let leaving: Vec<&Slot> = self.slots.iter().filter(|slot| leaving(slot)).collect();
             let held =
                 |cut: &Cut| cut.parts.iter().any(|part| leaving.iter().any(|slot| slot.assignment == part.assignment));
             let in_flight = self.in_flight.as_ref().is_some_and(held);
             let retrying = self.retry.as_ref().is_some_and(|(cut, _)| held(cut));
-            if in_flight || retrying || leaving.iter().any(|slot| slot.has_uncut_work()) {
+            // what is in flight is always waited for: it could still commit when the successor has begun
+            if in_flight || (!out_of_time && (retrying || leaving.iter().any(|slot| slot.has_uncut_work()))) {
                 return Ok(());
             }
         }
@@ -721,11 +726,11 @@ impl StreamThread {
             self.worker.telemetry.forget(&slot.labels);
         }
         self.consumer.context().close();
-        while let Some(event) = self.consumer.context().next() {
-            let _ = match event {
-                Rebalance::Assign(list) => self.consumer.incremental_assign(&list),
-                Rebalance::Revoke(list) => self.consumer.incremental_unassign(&list),
-            };
+        // whatever is still held must be given up here, or dropping the consumer waits for ever
+        if let Ok(held) = self.consumer.assignment()
+            && held.count() > 0
+        {
+            self.consumer.incremental_unassign(&held)?;
         }
         self.tell_status();
         Ok(())

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
 use clickhouse_writer::config::{Configuration, defaults};
+use clickhouse_writer::ddl;
 use clickhouse_writer::dead_letters::DeadLetters;
 use clickhouse_writer::deliver::Destination;
 use clickhouse_writer::lane::Lane;
@@ -16,12 +16,8 @@ use clickhouse_writer::source::Source;
 use clickhouse_writer::topics::Cluster;
 use clickhouse_writer::verdict::Verdict;
 use clickhouse_writer::worker::{Delivery, Worker};
-use clickhouse_writer::ddl;
-use records::{Registry, RegistryConfig};
+use records::Registry;
 use service::{Arguments, Context, Program, Shutdown};
-
-/// A schema that is not known within this time keeps its topic waiting, and is asked for again.
-const REGISTRY_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Writes the rows of recwatch's topics into ClickHouse.
 ///
@@ -76,7 +72,7 @@ fn run(context: &Context<Configuration>, apply_ddl: bool, runtime: &tokio::runti
     found.ok();
 
     let stopping = shutdown.clone();
-    let registry = Registry::new(registry_config(settings), move || stopping.requested())?;
+    let registry = Registry::new((&settings.registry).into(), move || stopping.requested())?;
     let lanes = settings
         .tables()
         .into_iter()
@@ -105,7 +101,11 @@ async fn destinations(
     let mut problems = Vec::new();
     for (table, topic) in settings.tables() {
         loop {
-            if server.wait_until_up(shutdown).await.is_err_and(|error| !error.is::<clickhouse_writer::verdict::InsertError>()) {
+            if server
+                .wait_until_up(shutdown)
+                .await
+                .is_err_and(|error| !error.is::<clickhouse_writer::verdict::InsertError>())
+            {
                 return Ok(None);
             }
             match server.destination(table, &topic).await {
@@ -121,17 +121,4 @@ async fn destinations(
     }
     anyhow::ensure!(problems.is_empty(), "{}", problems.join("; "));
     Ok(Some(found))
-}
-
-fn registry_config(settings: &Configuration) -> RegistryConfig {
-    let registry = &settings.registry;
-    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    RegistryConfig {
-        user: some(&registry.user),
-        password: some(registry.password.expose()),
-        ca_location: registry.ca_location.clone(),
-        request_timeout: registry.timeout.as_duration(),
-        patience: Some(REGISTRY_PATIENCE),
-        ..RegistryConfig::new(registry.url.as_str())
-    }
 }
