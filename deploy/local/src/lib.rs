@@ -13,9 +13,18 @@
 //!
 //! Everything started here dies with this process, however it dies ([`processes`]), unless it was detached on purpose.
 
+pub mod broker;
+pub mod demo;
+pub mod export;
+pub mod fault;
+pub mod generator;
 pub mod http;
 pub mod processes;
 pub mod progress;
+pub mod publish;
+pub mod recording;
+pub mod replay;
+pub mod terminal;
 
 mod component;
 mod components;

@@ -1,1 +1,25 @@
-//! TODO
+//! The mathematics of recwatch, without IO, clocks or randomness.
+//!
+//! What is summed over sessions, subtracted again, or merged between partitions is an integer: a count, or a
+//! [`Fixed`]. So the order of events, restarts and the number of partitions cannot change a result by a single bit.
+//!
+//! - [`Bins`] decides in which bin of a histogram a gap lies, [`BinCounts`] counts compactly,
+//! - [`Scorer`] turns counts into an entropy and its normalised form, [`GapEntropy`] keeps one over a sliding window,
+//! - [`Band`], [`GridCounts`] and [`Fixed`] are what aggregates are made of.
+
+mod band;
+mod bin_counts;
+mod bins;
+mod entropy;
+mod fixed;
+mod gap_entropy;
+mod grid;
+mod log2;
+
+pub use band::Band;
+pub use bin_counts::BinCounts;
+pub use bins::{Bins, BinsError, MAX_BINS};
+pub use entropy::{Estimator, Normalise, Score, Scorer};
+pub use fixed::Fixed;
+pub use gap_entropy::GapEntropy;
+pub use grid::{GRID_STEPS, GridCounts, Quantile};

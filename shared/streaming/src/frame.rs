@@ -97,9 +97,47 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
+/// Cuts a run of frames into runs of at most `limit` bytes each, or of one frame where that alone is longer.
+pub(crate) fn split_frames(bytes: &[u8], limit: usize) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut length = if rest.len() <= limit { rest.len() } else { 0 };
+        let mut frames = Frames::new(rest);
+        while length < rest.len() && frames.next().is_some_and(|frame| frame.is_ok()) {
+            let end = rest.len() - frames.remaining();
+            if length > 0 && end > limit {
+                break;
+            }
+            length = end;
+        }
+        let (run, remaining) = rest.split_at(if length == 0 { rest.len() } else { length });
+        rest = remaining;
+        Some(run)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_are_cut_between_frames_and_lose_nothing() {
+        let mut bytes = Vec::new();
+        for index in 0..50_u8 {
+            write_summary(&mut bytes, i64::from(index), b"group", |into| into.extend(vec![index; usize::from(index)]));
+        }
+        for limit in [1, 40, 41, 100, 10_000] {
+            let runs: Vec<&[u8]> = split_frames(&bytes, limit).collect();
+            assert_eq!(runs.concat(), bytes);
+            for run in runs {
+                let frames = Frames::new(run).map(Result::unwrap).count();
+                assert!(run.len() <= limit || frames == 1, "{} bytes, {frames} frames, limit {limit}", run.len());
+            }
+        }
+    }
 
     #[test]
     fn frames_read_back_as_written_and_a_cut_record_is_an_error() {

@@ -30,6 +30,17 @@ pub trait Timed {
     fn event_time(&self) -> i64;
 }
 
+/// Why there is no event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// The record is bad input.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// What is needed to decode it does not answer: the record keeps its place, and its partition waits.
+    #[error("{0}")]
+    NotNow(String),
+}
+
 /// Turns records into events. It may ask the schema registry: what it learns there and could be told differently at
 /// another time is reported as a [`Rejection`] with `outside` set, and is then remembered by the runtime.
 pub trait Source: Send + 'static {
@@ -39,8 +50,8 @@ pub trait Source: Send + 'static {
     /// Decodes and checks one record, in the order of METRICS' reasons up to `bad_vector`; time is judged by the runtime.
     ///
     /// # Errors
-    /// Why the record is bad input.
-    fn decode<'a>(&mut self, record: &Record<'a>) -> Result<Self::Event<'a>, Rejection>;
+    /// Why the record is bad input, or why nothing can be said about it yet.
+    fn decode<'a>(&mut self, record: &Record<'a>) -> Result<Self::Event<'a>, SourceError>;
 }
 
 /// Why a snapshot's bytes cannot be loaded.

@@ -13,7 +13,7 @@ pub struct OutputBuffer {
 struct Entry {
     topic: u16,
     partition: Option<i32>,
-    key: Range<usize>,
+    key: Option<Range<usize>>,
     value: Option<Range<usize>>,
     headers: Range<usize>,
 }
@@ -26,7 +26,7 @@ pub struct OutputRecord<'a> {
     /// The partition, where the writer chose one; else Kafka's partitioner decides by the key.
     pub partition: Option<i32>,
     /// The key.
-    pub key: &'a [u8],
+    pub key: Option<&'a [u8]>,
     /// The value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
     /// Encoded headers (see [`Headers`](crate::headers)); empty for none.
@@ -36,7 +36,7 @@ pub struct OutputRecord<'a> {
 impl OutputBuffer {
     /// Appends a record whose value `write` appends to the buffer it is given.
     pub fn push(&mut self, topic: u16, partition: Option<i32>, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
-        let key = self.append(key);
+        let key = Some(self.append(key));
         let start = self.bytes.len();
         write(&mut self.bytes);
         let end = self.bytes.len();
@@ -48,14 +48,45 @@ impl OutputBuffer {
         &mut self,
         topic: u16,
         partition: Option<i32>,
-        key: &[u8],
+        key: Option<&[u8]>,
         value: Option<&[u8]>,
         headers: &[u8],
     ) {
-        let key = self.append(key);
+        let key = key.map(|key| self.append(key));
         let value = value.map(|value| self.append(value));
         let headers = self.append(headers);
         self.records.push(Entry { topic, partition, key, value, headers });
+    }
+
+    /// Appends a record whose value is JSON.
+    pub(crate) fn push_json<T: serde::Serialize>(&mut self, topic: u16, key: &str, value: &T) {
+        // plain data into memory: there is nothing that can fail
+        let value = serde_json::to_vec(value).unwrap_or_default();
+        self.push(topic, None, key.as_bytes(), |into| into.extend_from_slice(&value));
+    }
+
+    /// Appends a tombstone.
+    pub(crate) fn push_tombstone(&mut self, topic: u16, partition: Option<i32>, key: &str) {
+        self.push_with_headers(topic, partition, Some(key.as_bytes()), None, &[]);
+    }
+
+    /// Moves all records of `other` behind the ones here.
+    pub(crate) fn take_from(&mut self, other: &mut Self) {
+        if self.is_empty() {
+            std::mem::swap(self, other);
+            return;
+        }
+        let base = self.bytes.len();
+        let shift = |range: &Range<usize>| range.start + base..range.end + base;
+        self.bytes.extend_from_slice(&other.bytes);
+        self.records.extend(other.records.iter().map(|entry| Entry {
+            topic: entry.topic,
+            partition: entry.partition,
+            key: entry.key.as_ref().map(shift),
+            value: entry.value.as_ref().map(shift),
+            headers: shift(&entry.headers),
+        }));
+        other.clear();
     }
 
     fn append(&mut self, bytes: &[u8]) -> Range<usize> {
@@ -69,7 +100,7 @@ impl OutputBuffer {
         self.records.iter().map(|entry| OutputRecord {
             topic: entry.topic,
             partition: entry.partition,
-            key: &self.bytes[entry.key.clone()],
+            key: entry.key.clone().map(|key| &self.bytes[key]),
             value: entry.value.clone().map(|value| &self.bytes[value]),
             headers: &self.bytes[entry.headers.clone()],
         })
@@ -101,20 +132,19 @@ impl OutputBuffer {
 }
 
 /// What a fold's slide emits: summaries for the merge step and records for output topics.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FoldOutput {
     /// Records for output topics.
     pub records: OutputBuffer,
     /// Summary frames by merge partition, see [`crate::frame`].
     pub(crate) frames: Vec<Vec<u8>>,
-    pub(crate) summaries: u64,
 }
 
 impl FoldOutput {
     /// An output for `merge_partitions` (at least 1) partitions of the repartition topic.
     #[must_use]
     pub fn new(merge_partitions: usize) -> Self {
-        Self { records: OutputBuffer::default(), frames: vec![Vec::new(); merge_partitions.max(1)], summaries: 0 }
+        Self { records: OutputBuffer::default(), frames: vec![Vec::new(); merge_partitions.max(1)] }
     }
 
     /// One group's summary of the window that ends at `end`; `write` appends its bytes, as the merge's `decode` reads
@@ -126,7 +156,17 @@ impl FoldOutput {
             (xxhash_rust::xxh64::xxh64(merge_key, 0) % self.frames.len() as u64) as usize
         };
         crate::frame::write_summary(&mut self.frames[partition], end, group, write);
-        self.summaries += 1;
+    }
+
+    /// Bytes that wait in records and summaries.
+    pub(crate) fn bytes(&self) -> usize {
+        self.records.bytes() + self.frames.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Forgets everything, keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.records.clear();
+        self.frames.iter_mut().for_each(Vec::clear);
     }
 
     /// The summaries emitted so far as (merge partition, window end, group, bytes): for tests of operators.

@@ -1,6 +1,9 @@
 //! The subcommands, one file each: a new one is a file, a variant of [`Command`] and a line in [`main`].
 
+mod demo;
 mod down;
+mod generate;
+mod replay;
 mod status;
 mod up;
 
@@ -24,6 +27,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Demo),
+    Replay(Box<replay::Replay>),
+    Generate(generate::Generate),
     Up(up::Up),
     Down(down::Down),
     Status(status::Status),
@@ -51,6 +57,9 @@ impl Place {
 /// Parses the command line and runs it; an error ends with a message and exit code 1.
 pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Demo(demo) => demo.run().map(|()| ExitCode::SUCCESS),
+        Command::Replay(replay) => replay.run().map(|()| ExitCode::SUCCESS),
+        Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
         Command::Up(up) => up.run(),
         Command::Down(down) => down.run(),
         Command::Status(status) => status.run(),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use stack::{Components, DetachedStack, Load, Options, Ports, Stack, progress};
+use stack::{Components, DetachedStack, Load, Options, Ports, Stack, terminal};
 
 use super::{Place, status};
 
@@ -61,7 +61,7 @@ impl Up {
             load: Load::Sustained,
         };
         // Ctrl-C ends this program at once, and the supervisor then ends what was started.
-        let stack = Stack::start(&options, &*progress::for_terminal())?;
+        let stack = Stack::start(&options, terminal::progress().as_ref())?;
         if self.foreground {
             status::print_components(&stack.running())?;
             println!("Ctrl-C stops it.");

@@ -1,0 +1,93 @@
+//! The course of freshness, asked of ClickHouse.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::terminal::plot::Series;
+
+/// More panels than these do not fit a screen.
+const PANELS: usize = 4;
+
+#[derive(Deserialize)]
+struct Point {
+    name: String,
+    time: i64,
+    freshness: f64,
+}
+
+/// A dimension, and the mean freshness of its most frequent values over time; the dimension is the first one of segment
+/// and domain that has values.
+pub(super) fn freshness(query: &dyn Fn(&str) -> Result<String>) -> Result<(&'static str, Vec<Series>)> {
+    let mut found = ("user_segment", Vec::new());
+    for dimension in ["user_segment", "domain"] {
+        let answer = query(&statement(dimension))?;
+        let mut series: BTreeMap<String, Vec<(i64, f64)>> = BTreeMap::new();
+        for line in answer.lines() {
+            let point: Point = serde_json::from_str(line).with_context(|| format!("no point of a course: {line}"))?;
+            series.entry(point.name).or_default().push((point.time, point.freshness));
+        }
+        let has_values = series.keys().any(|name| !name.is_empty());
+        found = (
+            dimension,
+            series.into_iter().map(|(name, points)| Series { name: title(&name, &points), points }).collect(),
+        );
+        if has_values {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn statement(dimension: &str) -> String {
+    format!(
+        "SELECT {dimension} AS name, toUnixTimestamp64Milli(window_end) AS time, \
+         sum(mean_freshness * sessions) / sum(sessions) AS freshness \
+         FROM recwatch.session_entropy FINAL WHERE sessions > 0 AND {dimension} IN ( \
+         SELECT {dimension} FROM recwatch.session_entropy FINAL GROUP BY {dimension} \
+         ORDER BY sum(events) DESC, {dimension} LIMIT {PANELS}) \
+         GROUP BY name, window_end ORDER BY name, window_end \
+         FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers = 0"
+    )
+}
+
+/// The name with the mean and the lowest value.
+fn title(name: &str, points: &[(i64, f64)]) -> String {
+    let name = if name.is_empty() { "(none)" } else { name };
+    let mean = points.iter().map(|point| point.1).sum::<f64>() / points.len().max(1) as f64;
+    let lowest = points.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
+    format!("{name}: mean {mean:.2}, lowest {lowest:.2}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_of_one_name_are_one_series_with_mean_and_lowest() {
+        let answer = |_: &str| -> Result<String> {
+            Ok([("a", 1, 0.5), ("a", 2, 0.7), ("b", 1, 0.25)]
+                .map(|(name, time, value)| format!(r#"{{"name":"{name}","time":{time},"freshness":{value}}}"#))
+                .join("\n"))
+        };
+        let (dimension, series) = freshness(&answer).unwrap();
+        assert_eq!(dimension, "user_segment");
+        assert_eq!(
+            series[0],
+            Series { name: "a: mean 0.60, lowest 0.50".to_owned(), points: vec![(1, 0.5), (2, 0.7)] }
+        );
+        assert_eq!(series[1].name, "b: mean 0.25, lowest 0.25");
+    }
+
+    #[test]
+    fn without_segments_the_course_goes_by_domain() {
+        let answer = |statement: &str| -> Result<String> {
+            let name = if statement.starts_with("SELECT user_segment") { "" } else { "books" };
+            Ok(format!(r#"{{"name":"{name}","time":1,"freshness":0.5}}"#))
+        };
+        let (dimension, series) = freshness(&answer).unwrap();
+        assert_eq!((dimension, series.len()), ("domain", 1));
+        assert!(series[0].name.starts_with("books"));
+    }
+}

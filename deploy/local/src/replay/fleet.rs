@@ -1,0 +1,200 @@
+//! The worker processes of a replay: started, killed and started again, and at last asked to stop.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{Exit, Worker};
+
+/// How long a worker may take to commit and leave when it is asked to stop.
+const GOODBYE: Duration = Duration::from_secs(40);
+
+/// One instance of a worker, through all its lives.
+#[derive(Debug)]
+pub struct Instance {
+    /// Its worker.
+    pub worker: String,
+    /// Its own name.
+    pub name: String,
+    /// Where it answers `/metrics`.
+    pub http: SocketAddr,
+    binary: PathBuf,
+    configuration: String,
+    arguments: Vec<String>,
+    process: Worker,
+    /// The lives that have ended.
+    exits: Vec<Exit>,
+    restarts: u64,
+}
+
+/// What the processes of one worker have used, all lives together.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// Processor time.
+    pub cpu: Duration,
+    /// The most memory that one process held.
+    pub peak_rss_bytes: u64,
+    /// Starts after a kill.
+    pub restarts: u64,
+}
+
+/// All worker processes.
+#[derive(Debug)]
+pub struct Fleet {
+    directory: PathBuf,
+    instances: Vec<Instance>,
+}
+
+impl Fleet {
+    /// No processes yet; configurations and logs go to `directory`.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), instances: Vec::new() }
+    }
+
+    /// Starts one more instance; `configuration` is given the port of its HTTP endpoint.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(
+        &mut self,
+        binary: &Path,
+        worker: &str,
+        name: &str,
+        arguments: Vec<String>,
+        configuration: impl FnOnce(u16) -> String,
+    ) -> Result<()> {
+        let http = free_port()?;
+        let configuration = configuration(http.port());
+        let process = Worker::spawn(binary, name, &configuration, &arguments, &self.directory)?;
+        self.instances.push(Instance {
+            worker: worker.to_owned(),
+            name: name.to_owned(),
+            http,
+            binary: binary.to_owned(),
+            configuration,
+            arguments,
+            process,
+            exits: Vec::new(),
+            restarts: 0,
+        });
+        Ok(())
+    }
+
+    /// All instances.
+    #[must_use]
+    pub fn instances(&self) -> &[Instance] {
+        &self.instances
+    }
+
+    /// Freezes an instance where it is.
+    ///
+    /// # Errors
+    /// The signal cannot be sent.
+    pub fn freeze(&self, index: usize) -> Result<()> {
+        self.instances[index].process.suspend()
+    }
+
+    /// Lets a frozen instance go on.
+    ///
+    /// # Errors
+    /// The signal cannot be sent.
+    pub fn thaw(&self, index: usize) -> Result<()> {
+        self.instances[index].process.resume()
+    }
+
+    /// Kills an instance with SIGKILL and starts it again at once, under its old name.
+    ///
+    /// # Errors
+    /// It cannot be killed or started.
+    pub fn kill_and_restart(&mut self, index: usize) -> Result<()> {
+        let instance = &mut self.instances[index];
+        instance.exits.push(instance.process.kill9()?);
+        instance.process = Worker::spawn(
+            &instance.binary,
+            &instance.name,
+            &instance.configuration,
+            &instance.arguments,
+            &self.directory,
+        )?;
+        instance.restarts += 1;
+        Ok(())
+    }
+
+    /// Whether all processes that should run do.
+    ///
+    /// # Errors
+    /// One has ended unasked; the error shows the tail of its log.
+    pub fn check(&self) -> Result<()> {
+        for instance in &self.instances {
+            if let Some(exit) = instance.process.exit() {
+                bail!("{} ended unasked with {}. {}", instance.name, describe(exit), instance.last_words());
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks all to stop and waits for them; returns what was wrong with their ends.
+    ///
+    /// # Errors
+    /// A signal cannot be sent.
+    pub fn stop(&mut self) -> Result<Vec<String>> {
+        for instance in &self.instances {
+            instance.process.terminate()?;
+        }
+        let mut problems = Vec::new();
+        for instance in &mut self.instances {
+            match instance.process.wait(GOODBYE) {
+                Ok(exit) => {
+                    if !exit.success() {
+                        let words = instance.last_words();
+                        problems.push(format!("{} stopped with {}. {words}", instance.name, describe(exit)));
+                    }
+                    instance.exits.push(exit);
+                }
+                Err(_) => {
+                    let words = instance.last_words();
+                    problems.push(format!("{} did not stop within {GOODBYE:?}. {words}", instance.name));
+                    instance.exits.push(instance.process.kill9()?);
+                }
+            }
+        }
+        Ok(problems)
+    }
+
+    /// What the instances of a worker have used, of the lives that have ended.
+    #[must_use]
+    pub fn usage(&self, worker: &str) -> Usage {
+        let mut usage = Usage::default();
+        for instance in self.instances.iter().filter(|instance| instance.worker == worker) {
+            usage.restarts += instance.restarts;
+            for exit in &instance.exits {
+                usage.cpu += exit.cpu;
+                usage.peak_rss_bytes = usage.peak_rss_bytes.max(exit.peak_rss_bytes);
+            }
+        }
+        usage
+    }
+}
+
+impl Instance {
+    fn last_words(&self) -> String {
+        format!("Its log {} ends with:\n{}", self.process.log().display(), self.process.log_tail(20))
+    }
+}
+
+fn describe(exit: Exit) -> String {
+    match (exit.code, exit.signal) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown status".to_owned(),
+    }
+}
+
+/// A loopback port that was free a moment ago.
+fn free_port() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback port is free")?;
+    Ok(listener.local_addr()?)
+}

@@ -1,0 +1,76 @@
+//! Which workers there are, and what each reads and writes: the one table that a new worker is added to.
+
+use crate::recording::Content;
+
+/// A metric worker: reads the recommender's topics, writes rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricWorker {
+    /// Its name, and that of its binary.
+    pub name: &'static str,
+    /// What it reads.
+    pub sources: &'static [Content],
+    /// The topics of its rows.
+    pub row_topics: &'static [RowTopic],
+}
+
+/// A topic of rows, and the ClickHouse table that they end in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowTopic {
+    /// The topic.
+    pub name: &'static str,
+    /// The table.
+    pub table: &'static str,
+    /// What the rows are.
+    pub kind: RowKind,
+}
+
+/// What a row is: which schema it has, and which of its fields tell it from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowKind {
+    /// One session in one window.
+    SessionFreshness,
+    /// One group in one window.
+    SessionEntropy,
+}
+
+/// All metric workers.
+pub const METRIC_WORKERS: [MetricWorker; 1] = [MetricWorker {
+    name: "session-entropy",
+    sources: &[Content::Interactions],
+    row_topics: &[
+        RowTopic { name: "recwatch.session-freshness.v1", table: "session_freshness", kind: RowKind::SessionFreshness },
+        RowTopic { name: "recwatch.session-entropy.v1", table: "session_entropy", kind: RowKind::SessionEntropy },
+    ],
+}];
+
+/// Where workers put what came too late.
+pub(super) const LATE_TOPIC: &str = "recwatch.late.v1";
+
+/// Where workers put bad input.
+pub(super) const DEAD_LETTER_TOPIC: &str = "recwatch.dead-letters.v1";
+
+/// The worker that writes rows to ClickHouse.
+pub const WRITER: &str = "clickhouse-writer";
+
+/// The consumer group of a worker.
+#[must_use]
+pub(super) fn group(worker: &str) -> String {
+    format!("recwatch.{worker}")
+}
+
+/// One of the topics that a worker keeps for itself, by source.
+#[must_use]
+pub(super) fn internal_topic(worker: &str, source: Content, what: &str) -> String {
+    format!("recwatch.internal.{worker}.{}.{what}", source.topic())
+}
+
+/// The worker of this name.
+///
+/// # Errors
+/// There is none; the message names those that there are.
+pub fn find(name: &str) -> Result<MetricWorker, String> {
+    METRIC_WORKERS.into_iter().find(|worker| worker.name == name).ok_or_else(|| {
+        let names: Vec<&str> = METRIC_WORKERS.iter().map(|worker| worker.name).collect();
+        format!("there is no metric worker {name:?}; there are: {}", names.join(", "))
+    })
+}

@@ -1,0 +1,20 @@
+//! `cargo stack replay`.
+
+mod audit;
+mod fleet;
+mod metric_workers;
+mod patience;
+mod plan;
+mod run;
+mod settings;
+mod summary;
+mod watermarks;
+
+pub use fleet::{Fleet, Instance, Usage};
+pub use metric_workers::find as find_worker;
+pub use metric_workers::{METRIC_WORKERS, MetricWorker, RowKind, RowTopic, WRITER};
+pub use plan::Plan;
+pub use run::Run;
+pub use settings::{Addresses, Protocol, Setting};
+pub use summary::{Summary, TopicSummary, WorkerSummary};
+pub use watermarks::{Counts, Fold, Merge, Watermarks};

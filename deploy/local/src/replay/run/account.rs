@@ -1,0 +1,153 @@
+//! What became of every record and row, and whether that is what must be.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::super::audit;
+use super::super::metric_workers::{DEAD_LETTER_TOPIC, LATE_TOPIC, MetricWorker, WRITER};
+use super::super::summary::{TopicSummary, WorkerSummary};
+use super::super::watermarks::Watermarks;
+use super::Run;
+
+impl Run<'_> {
+    /// Stops the workers; what was wrong with their ends is in the summary.
+    ///
+    /// # Errors
+    /// A process cannot be sent a signal.
+    pub fn stop_workers(&mut self) -> Result<()> {
+        self.progress.update("workers", "stopping");
+        let problems = self.fleet.stop()?;
+        self.summary.problems.extend(problems);
+        self.progress.done("workers", "stopped");
+        Ok(())
+    }
+
+    /// Accounts for every record and row: what was lost or doubled is in the summary.
+    ///
+    /// # Errors
+    /// Something cannot be asked.
+    pub fn account(&mut self) -> Result<()> {
+        let mut problems = Vec::new();
+        let mut handed_on: BTreeMap<&str, BTreeMap<audit::HandedOn, u64>> = BTreeMap::new();
+        let counts = self.watermarks.values().map(Watermarks::counts);
+        let (late, dead) =
+            counts.fold((0, 0), |(late, dead), counts| (late + counts.late, dead + counts.dead_lettered));
+        for (topic, expected) in [(LATE_TOPIC, late), (DEAD_LETTER_TOPIC, dead)] {
+            let counts = audit::count_handed_on(&self.stack.brokers(), &self.broker, topic, expected)?;
+            handed_on.insert(topic, counts);
+        }
+        for worker in self.plan.workers.clone() {
+            let summary = self.metric_summary(worker, &handed_on, &mut problems)?;
+            self.summary.workers.insert(worker.name.to_owned(), summary);
+        }
+        let summary = self.writer_summary(&handed_on[DEAD_LETTER_TOPIC], &mut problems)?;
+        self.summary.workers.insert(WRITER.to_owned(), summary);
+        for (name, worker) in &self.summary.workers {
+            problems.extend(
+                worker.topics.iter().filter_map(|(topic, counts)| counts.problem(&format!("{name} ({topic})"))),
+            );
+        }
+        self.summary.problems.extend(problems);
+        Ok(())
+    }
+
+    fn wall_seconds(&self, worker: &str) -> f64 {
+        self.done.get(worker).map_or(0.0, Duration::as_secs_f64)
+    }
+
+    fn metric_summary(
+        &mut self,
+        worker: MetricWorker,
+        handed_on: &BTreeMap<&str, BTreeMap<audit::HandedOn, u64>>,
+        problems: &mut Vec<String>,
+    ) -> Result<WorkerSummary> {
+        let mut topics = BTreeMap::new();
+        for &source in worker.sources {
+            let counts = self.watermarks.get(&(worker.name, source)).map(Watermarks::counts).unwrap_or_default();
+            let published = self.published.get(&source).copied().unwrap_or(0);
+            if counts.read != published {
+                problems.push(format!(
+                    "{} has read {} of {published} records of {}",
+                    worker.name,
+                    counts.read,
+                    source.topic()
+                ));
+            }
+            for (topic, counted) in [(LATE_TOPIC, counts.late), (DEAD_LETTER_TOPIC, counts.dead_lettered)] {
+                let ours =
+                    handed_on[topic].iter().filter(|(r, _)| r.worker == worker.name && r.topic == source.topic());
+                let written: u64 = ours.map(|(_, count)| count).sum();
+                if written != counted {
+                    problems.push(format!("{} counts {counted} records for {topic}, which has {written}", worker.name));
+                }
+            }
+            topics.insert(source.topic().to_owned(), TopicSummary::from(&counts));
+        }
+        let counted = self.rows_of(worker);
+        let mut rows = 0;
+        for audit in self.audits.iter_mut().filter(|(name, _)| *name == worker.name).flat_map(|(_, audits)| audits) {
+            // What came after all is seen here.
+            audit.read_more(Duration::from_millis(300))?;
+            rows += audit.rows;
+            if audit.doubled > 0 {
+                problems.push(format!("{} rows of {} are there twice", audit.doubled, audit.topic().name));
+            }
+        }
+        if rows != counted {
+            problems.push(format!("{} counts {counted} rows, its topics have {rows}", worker.name));
+        }
+        Ok(WorkerSummary::new(topics, rows, self.wall_seconds(worker.name), self.fleet.usage(worker.name)))
+    }
+
+    fn writer_summary(
+        &self,
+        dead_letters: &BTreeMap<audit::HandedOn, u64>,
+        problems: &mut Vec<String>,
+    ) -> Result<WorkerSummary> {
+        let mut topics = BTreeMap::new();
+        let mut rows = 0;
+        for audit in self.audits.iter().flat_map(|(_, audits)| audits) {
+            let topic = audit.topic();
+            let count = self.stack.clickhouse_query(&format!("SELECT count() FROM recwatch.{} FINAL", topic.table))?;
+            let count: u64 = count.trim().parse().with_context(|| format!("no count of {}: {count:?}", topic.table))?;
+            rows += count;
+            let mut summary = TopicSummary { read: audit.rows, applied: count, ..TopicSummary::default() };
+            for (record, count) in dead_letters.iter().filter(|(r, _)| r.worker == WRITER && r.topic == topic.name) {
+                summary.dead_lettered += count;
+                *summary.dead_lettered_by_reason.entry(record.reason.clone()).or_default() += count;
+            }
+            if count + summary.dead_lettered != audit.distinct() {
+                problems.push(format!(
+                    "table {} has {count} rows, topic {} {} keys, of which {} were dead-lettered",
+                    topic.table,
+                    topic.name,
+                    audit.distinct(),
+                    summary.dead_lettered
+                ));
+            }
+            topics.insert(topic.name.to_owned(), summary);
+        }
+        Ok(WorkerSummary::new(topics, rows, self.wall_seconds(WRITER), self.fleet.usage(WRITER)))
+    }
+
+    /// Writes every table's final rows to `<folder>/<table>.ndjson` and the summary to `<folder>/summary.json`.
+    ///
+    /// # Errors
+    /// ClickHouse does not answer, or a file cannot be written.
+    pub fn export(&self, folder: &Path) -> Result<()> {
+        let query = |statement: &str| self.stack.clickhouse_query(statement);
+        for topic in self.plan.workers.iter().flat_map(|worker| worker.row_topics) {
+            self.progress.update("export", topic.table);
+            crate::export::table(&query, topic.table, &folder.join(format!("{}.ndjson", topic.table)))?;
+        }
+        let file = folder.join("summary.json");
+        let mut json = serde_json::to_string_pretty(&self.summary)?;
+        json.push('\n');
+        std::fs::write(&file, json).with_context(|| format!("{} cannot be written", file.display()))?;
+        self.progress.done("export", &folder.display().to_string());
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! One replay from the first process to the last: what `cargo stack replay` and `cargo demo` share.
+
+mod account;
+mod completion;
+mod preparation;
+mod publishing;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use records::{Registry, RegistryConfig};
+
+use super::audit::RowAudit;
+use super::fleet::Fleet;
+use super::plan::Plan;
+use super::settings::Addresses;
+use super::summary::Summary;
+use super::watermarks::Watermarks;
+use crate::broker::Broker;
+use crate::publish::SchemaIds;
+use crate::recording::Content;
+use crate::{Components, Options, Profile, Progress, Stack, build_workers};
+
+/// How long workers may stand still before the replay gives up on them, beside the time after which a partition is idle.
+const STANDSTILL: Duration = Duration::from_secs(120);
+
+/// A running replay.
+pub struct Run<'a> {
+    plan: Plan,
+    progress: &'a dyn Progress,
+    stack: Stack,
+    broker: Broker,
+    registry: Registry,
+    fleet: Fleet,
+    ids: SchemaIds,
+    /// Slide and idle timeout of each metric worker (ms).
+    paces: BTreeMap<&'static str, (i64, i64)>,
+    begun: Instant,
+    published: BTreeMap<Content, u64>,
+    summary: Summary,
+    /// When each worker was done.
+    done: BTreeMap<&'static str, Duration>,
+    watermarks: BTreeMap<(&'static str, Content), Watermarks>,
+    audits: Vec<(&'static str, Vec<RowAudit>)>,
+}
+
+impl<'a> Run<'a> {
+    /// Builds the workers, checks their settings, and starts the stack and them; returns when they are ready.
+    ///
+    /// # Errors
+    /// The plan cannot be run, something cannot be built or started, or ends while it starts.
+    pub fn start(plan: Plan, progress: &'a dyn Progress) -> Result<Self> {
+        let problems = plan.problems();
+        if !problems.is_empty() {
+            bail!("{}", problems.join("\n"));
+        }
+        let binaries = build_workers(&Profile::of_this_program()?, progress)?;
+        let paces = preparation::check_settings(&plan, &binaries)?;
+        let options = Options { components: Components::ALL, load: plan.load, ..Options::default() };
+        let stack = Stack::start(&options, progress)?;
+        let brokers = stack.brokers();
+        let mut run = Self {
+            broker: Broker::new(&brokers)?,
+            registry: Registry::new(RegistryConfig::new(stack.registry_url()), || false)?,
+            fleet: Fleet::new(&stack.work_directory()),
+            plan,
+            progress,
+            stack,
+            ids: SchemaIds::new(),
+            paces,
+            begun: Instant::now(),
+            published: BTreeMap::new(),
+            summary: Summary::default(),
+            done: BTreeMap::new(),
+            watermarks: BTreeMap::new(),
+            audits: Vec::new(),
+        };
+        run.prepare_sources()?;
+        run.start_workers(&binaries)?;
+        Ok(run)
+    }
+
+    /// The stack that it runs on.
+    #[must_use]
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// What is known so far.
+    #[must_use]
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses {
+            brokers: self.stack.brokers(),
+            registry: self.stack.registry_url(),
+            clickhouse: self.stack.clickhouse_url(),
+        }
+    }
+
+    /// Ends the stack.
+    ///
+    /// # Errors
+    /// A component cannot be stopped.
+    pub fn stop(self) -> Result<()> {
+        self.stack.stop()
+    }
+}

@@ -1,0 +1,55 @@
+//! The schemas of `schemas/`, embedded.
+
+use std::sync::LazyLock;
+
+use serde::Serialize;
+
+/// A record of `schemas/`. Implemented for the `'static` form of each type, for instance `Interaction<'static>`, which
+/// is how [`Decoder`](crate::Decoder) and [`Encoder`](crate::Encoder) name their record.
+pub trait AvroRecord: 'static {
+    /// The record, borrowing for `'a`.
+    type Of<'a>: Serialize;
+
+    /// Name without namespace, as the file in `schemas/` is called.
+    const NAME: &'static str;
+
+    /// The schema's text.
+    const SCHEMA: &'static str;
+
+    /// The schema, parsed once.
+    fn schema() -> &'static serde_avro_fast::Schema;
+}
+
+/// Name and text of every schema, in alphabetical order.
+pub const SCHEMAS: [(&str, &str); 4] = [
+    ("EmbeddingUpdated", EMBEDDING_UPDATED),
+    ("Interaction", INTERACTION),
+    ("SessionEntropy", SESSION_ENTROPY),
+    ("SessionFreshness", SESSION_FRESHNESS),
+];
+
+const EMBEDDING_UPDATED: &str = include_str!("../../../schemas/EmbeddingUpdated.avsc");
+const INTERACTION: &str = include_str!("../../../schemas/Interaction.avsc");
+const SESSION_ENTROPY: &str = include_str!("../../../schemas/SessionEntropy.avsc");
+const SESSION_FRESHNESS: &str = include_str!("../../../schemas/SessionFreshness.avsc");
+
+macro_rules! avro_record {
+    ($record:ident, $text:ident) => {
+        impl AvroRecord for crate::$record<'static> {
+            type Of<'a> = crate::$record<'a>;
+            const NAME: &'static str = stringify!($record);
+            const SCHEMA: &'static str = $text;
+
+            fn schema() -> &'static serde_avro_fast::Schema {
+                static PARSED: LazyLock<serde_avro_fast::Schema> =
+                    LazyLock::new(|| $text.parse().expect("the embedded schemas are parsed by the tests"));
+                &PARSED
+            }
+        }
+    };
+}
+
+avro_record!(EmbeddingUpdated, EMBEDDING_UPDATED);
+avro_record!(Interaction, INTERACTION);
+avro_record!(SessionEntropy, SESSION_ENTROPY);
+avro_record!(SessionFreshness, SESSION_FRESHNESS);

@@ -1,0 +1,90 @@
+//! `EmbeddingUpdated`: an item or a user has a new vector.
+
+use serde::{Deserialize, Serialize};
+
+use crate::field::{Input, Limits, LongField, SymbolField, Symbolic, TextField, VectorField};
+use crate::{Rejection, Text};
+
+/// Whose vector it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum EntityKind {
+    /// An item's.
+    Item,
+    /// A user's.
+    User,
+}
+
+impl Symbolic for EntityKind {
+    const SYMBOLS: &'static [(&'static str, Self)] = &[("ITEM", Self::Item), ("USER", Self::User)];
+}
+
+/// An item or a user has a new vector (`schemas/EmbeddingUpdated.avsc`). Key: `entity_id`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EmbeddingUpdated<'a> {
+    /// Unique; orders versions of one time, as text.
+    #[serde(borrow)]
+    pub event_id: Text<'a>,
+    /// Whose vector.
+    pub entity: EntityKind,
+    /// The item or user; never empty in a checked record.
+    #[serde(borrow)]
+    pub entity_id: Text<'a>,
+    /// The domain that the vector belongs to.
+    #[serde(borrow)]
+    pub domain: Text<'a>,
+    /// The model that made the vector.
+    #[serde(borrow)]
+    pub model_version: Text<'a>,
+    /// Finite and not all zero in a checked record.
+    pub vector: Vec<f32>,
+    /// From when on the vector holds, epoch ms; never negative in a checked record.
+    pub event_time: i64,
+}
+
+/// An update as the bytes have it, before it is checked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+#[doc(hidden)]
+pub struct RawEmbedding<'a> {
+    #[serde(borrow)]
+    event_id: TextField<'a>,
+    entity: SymbolField<EntityKind>,
+    #[serde(borrow)]
+    entity_id: TextField<'a>,
+    #[serde(borrow)]
+    domain: TextField<'a>,
+    #[serde(borrow)]
+    model_version: TextField<'a>,
+    vector: VectorField,
+    event_time: LongField,
+}
+
+impl Input for EmbeddingUpdated<'static> {
+    type Raw<'a> = RawEmbedding<'a>;
+
+    const REQUIRED: &'static [&'static str] =
+        &["event_id", "entity", "entity_id", "domain", "model_version", "vector", "event_time"];
+
+    const TIMES: &'static [&'static str] = &["event_time"];
+
+    fn check<'a>(raw: Self::Raw<'a>, limits: &Limits) -> Result<Self::Of<'a>, Rejection> {
+        // missing_field, empty_key, bad_value, bad_vector, in this order
+        let entity_id = raw.entity_id.required("entity_id")?;
+        let event_id = raw.event_id.required("event_id")?;
+        let entity = raw.entity.required("entity")?;
+        let domain = raw.domain.required("domain")?;
+        let model_version = raw.model_version.required("model_version")?;
+        let event_time = raw.event_time.required("event_time")?;
+        crate::field::check_key("entity_id", &entity_id)?;
+        Ok(EmbeddingUpdated {
+            event_time: event_time.time("event_time")?,
+            entity: entity.known("entity")?,
+            vector: raw.vector.checked("vector", limits.vector_length)?,
+            event_id,
+            entity_id,
+            domain,
+            model_version,
+        })
+    }
+}

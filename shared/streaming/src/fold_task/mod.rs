@@ -1,0 +1,314 @@
+//! The fold's task: judges each record, feeds the operator, closes slides as the watermark passes them.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use records::{Reason, Rejection};
+use serde::{Deserialize, Serialize};
+
+use crate::counts::Counts;
+use crate::frame::{split_frames, write_watermark};
+use crate::operator::{Fold, Record, RestoreError, Source, SourceError, StateSize, Timed};
+use crate::output::{FoldOutput, OutputBuffer};
+use crate::progress::FoldProgress;
+use crate::refusal::Refusals;
+use crate::state::{Decision, decision_key, encode};
+use crate::task::{HeaderWriter, Processed, Task, TaskError, TaskId, split_header, write_with_length};
+use crate::watermark::Watermark;
+use crate::window::Windows;
+
+/// Indices of the topics that a fold writes to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FoldTopics {
+    pub(crate) repartition: u16,
+    pub(crate) watermarks: u16,
+    pub(crate) state: u16,
+}
+
+/// What a fold task is told about its event time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FoldTime {
+    pub(crate) windows: Windows,
+    /// Out-of-orderness bound B in ms.
+    pub(crate) bound: i64,
+    /// How far an event time may lie ahead of its record's Kafka timestamp, in ms.
+    pub(crate) max_future_skew: i64,
+}
+
+/// See the module.
+pub(crate) struct FoldTask<F: Fold> {
+    id: TaskId,
+    topics: FoldTopics,
+    refusals: Refusals,
+    source: F::Source,
+    fold: F,
+    time: FoldTime,
+    position: i64,
+    progress: Progress,
+    /// The watermark at which the next slide closes: one comparison an event.
+    next_boundary: i64,
+    announced: Option<i64>,
+    out: FoldOutput,
+    decisions_to_obey: BTreeMap<i64, Decision>,
+    replaying: bool,
+    decisions_written: Vec<i64>,
+}
+
+/// The part of the state that is the runtime's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Progress {
+    watermark: Watermark,
+    closed: Option<i64>,
+    counts: Counts,
+}
+
+impl<F: Fold> FoldTask<F> {
+    pub(crate) fn new(
+        id: TaskId,
+        topics: FoldTopics,
+        refusals: Refusals,
+        source: F::Source,
+        fold: F,
+        time: FoldTime,
+        merge_partitions: usize,
+    ) -> Self {
+        Self {
+            id,
+            topics,
+            refusals,
+            source,
+            fold,
+            time,
+            position: 0,
+            progress: Progress { watermark: Watermark::new(time.bound), closed: None, counts: Counts::default() },
+            next_boundary: i64::MIN,
+            announced: None,
+            out: FoldOutput::new(merge_partitions),
+            decisions_to_obey: BTreeMap::new(),
+            replaying: false,
+            decisions_written: Vec::new(),
+        }
+    }
+
+    /// What is decided about this record beyond the record itself: obeyed in a replay, made and written otherwise.
+    fn decide(&mut self, offset: i64) -> Decision {
+        if self.replaying {
+            let decision = self.decisions_to_obey.remove(&offset).unwrap_or_default();
+            if let Some(followed) = decision.followed {
+                self.follow(followed);
+            }
+            self.progress.watermark.speaks();
+            return decision;
+        }
+        if !self.progress.watermark.followed() {
+            return Decision::default();
+        }
+        self.progress.watermark.speaks();
+        Decision { followed: self.progress.watermark.value(), refused: None }
+    }
+
+    fn write_decision(&mut self, offset: i64, decision: &Decision) {
+        if self.replaying || *decision == Decision::default() {
+            return;
+        }
+        let key = decision_key(offset);
+        let state = self.topics.state;
+        self.out.records.push(state, Some(self.id.partition), key.as_bytes(), |into| into.extend(encode(decision)));
+        self.decisions_written.push(offset);
+    }
+
+    /// What a replay is told about this record instead of asking.
+    fn remembered_refusal(&self, offset: i64) -> Option<Rejection> {
+        let (reason, message) = self.decisions_to_obey.get(&offset)?.refused.clone()?;
+        Some(Rejection { reason: Reason::from_name(&reason)?, message, outside: true })
+    }
+
+    fn judge(
+        &mut self,
+        record: &Record<'_>,
+        headers: HeaderWriter<'_>,
+        verdict: Result<<F::Source as Source>::Event<'_>, Rejection>,
+    ) {
+        let event = match verdict {
+            Ok(event) => event,
+            Err(rejection) => return self.refuse(record, headers, &rejection),
+        };
+        let event_time = event.event_time();
+        if event_time > record.timestamp.saturating_add(self.time.max_future_skew) {
+            let message = format!(
+                "event_time {event_time} lies more than {} ms ahead of the record's timestamp {}",
+                self.time.max_future_skew, record.timestamp
+            );
+            return self.refuse(record, headers, &Rejection::new(Reason::FutureTimestamp, message));
+        }
+        if self.progress.watermark.is_late(event_time) {
+            self.progress.counts.late += 1;
+            let watermark = self.progress.watermark.value().unwrap_or_default();
+            let message = format!("event_time {event_time} is at or below the partition's watermark {watermark}");
+            return self.refusals.late(record, headers, &message, &mut self.out.records);
+        }
+        self.fold.apply(&event);
+        self.progress.counts.applied += 1;
+        if self.progress.watermark.accept(event_time) {
+            self.close();
+        }
+    }
+
+    fn refuse(&mut self, record: &Record<'_>, headers: HeaderWriter<'_>, rejection: &Rejection) {
+        self.progress.counts.refuse(rejection.reason);
+        self.refusals.dead_letter(record, headers, rejection, &mut self.out.records);
+    }
+
+    /// Closes the slides that the watermark has reached.
+    fn close(&mut self) {
+        let Some(watermark) = self.progress.watermark.value().filter(|watermark| *watermark >= self.next_boundary)
+        else {
+            return;
+        };
+        let target = self.time.windows.floor(watermark);
+        let before = self.out.records.len();
+        let mut after = self.progress.closed.unwrap_or(i64::MIN);
+        while let Some(end) = self.fold.next_end(after).filter(|end| *end <= target) {
+            self.fold.close(end, &mut self.out);
+            after = end;
+        }
+        self.progress.counts.rows += (self.out.records.len() - before) as u64;
+        self.progress.closed = Some(target);
+        self.next_boundary = target.saturating_add(self.time.windows.slide());
+    }
+}
+
+impl<F: Fold> Task for FoldTask<F> {
+    fn id(&self) -> TaskId {
+        self.id
+    }
+
+    fn process(&mut self, record: &Record<'_>, headers: HeaderWriter<'_>) -> Result<Processed, TaskError> {
+        let verdict = match self.remembered_refusal(record.offset) {
+            Some(rejection) => Err(rejection),
+            None => match self.source.decode(record) {
+                Ok(event) => Ok(event),
+                Err(SourceError::Rejected(rejection)) => Err(rejection),
+                Err(SourceError::NotNow(message)) => return Ok(Processed::NotNow(message)),
+            },
+        };
+        let mut decision = self.decide(record.offset);
+        if let Err(rejection) = &verdict
+            && rejection.outside
+        {
+            decision.refused = Some((rejection.reason.name().to_owned(), rejection.message.clone()));
+        }
+        self.progress.counts.read += 1;
+        self.judge(record, headers, verdict);
+        self.write_decision(record.offset, &decision);
+        self.position = record.offset + 1;
+        Ok(Processed::Done)
+    }
+
+    fn position(&self) -> i64 {
+        self.position
+    }
+
+    fn start_at(&mut self, offset: i64) {
+        self.position = offset;
+    }
+
+    fn watermark(&self) -> Option<i64> {
+        self.progress.watermark.value()
+    }
+
+    fn follow(&mut self, watermark: i64) -> bool {
+        let rose = self.progress.watermark.follow(watermark);
+        if rose {
+            self.close();
+        }
+        rose
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.out.bytes()
+    }
+
+    fn row_waits(&self) -> bool {
+        self.progress.closed > self.announced
+    }
+
+    fn drain(&mut self, into: &mut OutputBuffer) {
+        let announce = self.progress.closed.filter(|closed| Some(*closed) > self.announced);
+        for (merge_partition, frames) in self.out.frames.iter_mut().enumerate() {
+            if let Some(closed) = announce {
+                write_watermark(frames, self.id.partition, closed);
+            }
+            for run in split_frames(frames, crate::state::CHUNK_BYTES) {
+                let key = self.id.partition.to_be_bytes();
+                into.push(self.topics.repartition, Some(merge_partition as i32), &key, |value| {
+                    value.extend_from_slice(run);
+                });
+            }
+            frames.clear();
+        }
+        self.announced = self.progress.closed;
+        into.take_from(&mut self.out.records);
+    }
+
+    fn announce(&self, idle: bool, into: &mut OutputBuffer) {
+        let progress = FoldProgress {
+            watermark: self.progress.watermark.value(),
+            idle,
+            offset: self.position,
+            counts: self.progress.counts.clone(),
+        };
+        into.push_json(self.topics.watermarks, &self.id.to_string(), &progress);
+    }
+
+    fn superseded_decisions(&mut self, before: i64) -> Vec<i64> {
+        let (superseded, kept) = self.decisions_written.iter().partition(|offset| **offset < before);
+        self.decisions_written = kept;
+        superseded
+    }
+
+    fn counts(&self) -> Option<&Counts> {
+        Some(&self.progress.counts)
+    }
+
+    fn size(&self) -> StateSize {
+        self.fold.size()
+    }
+
+    fn open_windows(&self) -> usize {
+        0
+    }
+
+    fn snapshot(&self, into: &mut Vec<u8>) {
+        write_with_length(into, |into| into.extend(encode(&self.progress)));
+        self.fold.snapshot(into);
+    }
+
+    fn restore(&mut self, state: &[u8], decisions: BTreeMap<i64, Decision>) -> Result<(), RestoreError> {
+        let (header, rest) = split_header(state)?;
+        self.progress = postcard::from_bytes(header).map_err(|error| RestoreError(error.to_string()))?;
+        self.fold.restore(rest)?;
+        self.next_boundary =
+            self.progress.closed.map_or(i64::MIN, |closed| closed.saturating_add(self.time.windows.slide()));
+        self.decisions_written = decisions.keys().copied().collect();
+        self.decisions_to_obey = decisions;
+        self.replaying = true;
+        Ok(())
+    }
+
+    fn discard_outputs(&mut self) {
+        self.out.clear();
+        self.announced = self.progress.closed;
+    }
+
+    fn end_replay(&mut self, watermark: Option<i64>) {
+        if let Some(watermark) = watermark {
+            self.follow(watermark);
+        }
+        self.replaying = false;
+        self.decisions_to_obey.clear();
+        self.discard_outputs();
+    }
+}

@@ -1,0 +1,230 @@
+//! A fold task without Kafka: what is late, what is counted, and that a replay takes every decision again.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::{FoldTask, FoldTime, FoldTopics};
+use crate::frame::{Frame, Frames};
+use crate::operator::Record;
+use crate::output::OutputBuffer;
+use crate::refusal::Refusals;
+use crate::state::{Decision, StateLog, encode, pack};
+use crate::task::{Processed, Step, Task, TaskId};
+use crate::toy::{Amounts, BOUND, SLIDE, SumFold, WINDOW, sum_fold};
+use crate::window::Windows;
+
+const LATE: u16 = 1;
+const DEAD: u16 = 2;
+const TOPICS: FoldTopics = FoldTopics { repartition: 3, watermarks: 4, state: 5 };
+const SKEW: i64 = 1_000;
+const TIMESTAMP: i64 = 100_000;
+
+fn task() -> FoldTask<SumFold> {
+    let id = TaskId { pipeline: 0, step: Step::Fold, partition: 0 };
+    let refusals = Refusals {
+        worker: "toy".into(),
+        source_topic: "amounts".into(),
+        partition: 0,
+        late: LATE,
+        dead_letters: DEAD,
+        max_bytes: 1_000,
+    };
+    let windows = Windows::new(WINDOW, SLIDE).unwrap();
+    let time = FoldTime { windows, bound: BOUND, max_future_skew: SKEW };
+    FoldTask::new(id, TOPICS, refusals, Amounts, sum_fold(), time, 1)
+}
+
+fn process(task: &mut FoldTask<SumFold>, offset: i64, value: &str) {
+    let record = Record { key: Some(b"k"), value: Some(value.as_bytes()), timestamp: TIMESTAMP, offset };
+    assert_eq!(task.process(&record, &|_| {}).unwrap(), Processed::Done);
+}
+
+/// The records of a cut as (topic, key, value).
+fn cut(task: &mut FoldTask<SumFold>) -> Vec<(u16, Vec<u8>, Option<Vec<u8>>)> {
+    let mut buffer = OutputBuffer::default();
+    task.drain(&mut buffer);
+    let own = |bytes: &[u8]| bytes.to_vec();
+    buffer.iter().map(|record| (record.topic, own(record.key.unwrap_or_default()), record.value.map(own))).collect()
+}
+
+#[test]
+fn every_record_is_applied_late_or_dead_lettered_by_the_record_alone() {
+    let mut task = task();
+    let future = TIMESTAMP + SKEW + 1;
+    // watermark after the first: 1000 - 10
+    for (offset, value) in
+        ["1000,1", "990,1", "991,1", "nonsense", "x,y", &format!("{future},1"), &format!("{},1", future - 1)]
+            .into_iter()
+            .enumerate()
+    {
+        process(&mut task, offset as i64, value);
+    }
+    let counts = task.counts().unwrap();
+    assert!(counts.add_up());
+    assert_eq!((counts.read, counts.applied, counts.late, counts.dead_lettered), (7, 3, 1, 3));
+    let reasons = [("bad_value", 1), ("future_timestamp", 1), ("undecodable", 1)];
+    let reasons: BTreeMap<String, u64> =
+        reasons.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
+    assert_eq!(counts.dead_lettered_by_reason, reasons);
+    let records = cut(&mut task);
+    let sent = |topic| records.iter().filter(|record| record.0 == topic).count();
+    assert_eq!((sent(LATE), sent(DEAD)), (1, 3));
+}
+
+#[test]
+fn the_watermark_is_announced_behind_the_summaries_that_it_covers() {
+    let mut task = task();
+    process(&mut task, 0, "1000,5");
+    process(&mut task, 1, "1031,7");
+    let records = cut(&mut task);
+    let (_, _, frames) = records.iter().find(|record| record.0 == TOPICS.repartition).unwrap();
+    let frames: Vec<Frame<'_>> = Frames::new(frames.as_ref().unwrap()).map(Result::unwrap).collect();
+    // watermark 1021: the windows that end at 1000 and 1020 are closed
+    let ends: Vec<i64> = frames
+        .iter()
+        .map(|frame| match frame {
+            Frame::Summary { end, .. } => *end,
+            Frame::Watermark { watermark, .. } => -*watermark,
+        })
+        .collect();
+    assert_eq!(ends, [1000, 1020, -1020]);
+    assert!(cut(&mut task).is_empty(), "nothing is announced twice");
+}
+
+#[test]
+fn a_value_that_no_topic_takes_is_cut_and_says_so() {
+    let mut task = task();
+    let long = "x".repeat(5_000);
+    process(&mut task, 0, &long);
+    let mut buffer = OutputBuffer::default();
+    task.drain(&mut buffer);
+    let letter = buffer.iter().find(|record| record.topic == DEAD).unwrap();
+    assert!(letter.value.unwrap().len() <= 1_000);
+    let length = crate::headers::read(letter.headers).find(|(name, _)| *name == crate::TRUNCATED_HEADER).unwrap().1;
+    assert_eq!(length, Some(b"5000".as_slice()));
+}
+
+/// What happens to a task.
+#[derive(Debug, Clone)]
+enum Happening {
+    Record(String),
+    Follow(i64),
+    Snapshot,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Happening>> {
+    let step = prop_oneof![
+        12 => (0_i64..60, -50_i64..50).prop_map(|(ahead, amount)| Happening::Record(format!("{ahead},{amount}"))),
+        1 => Just(Happening::Record("nonsense".to_owned())),
+        2 => (0_i64..80).prop_map(Happening::Follow),
+        2 => Just(Happening::Snapshot),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+proptest! {
+    /// From any snapshot, with the decisions that were committed since, a replay ends in the same state, and the task
+    /// goes on as if nothing had happened.
+    #[test]
+    fn a_replay_from_any_snapshot_ends_in_the_same_state(steps in steps(), later in steps()) {
+        let mut original = task();
+        let mut log = StateLog::default();
+        let mut values: Vec<String> = Vec::new();
+        let mut snapshots = vec![];
+        let save = |task: &mut FoldTask<SumFold>, log: &mut StateLog, snapshots: &mut Vec<(Vec<u8>, i64)>| {
+            for (topic, key, value) in cut(task) {
+                if topic == TOPICS.state {
+                    log.record(&key, value.as_deref());
+                }
+            }
+            let mut state = Vec::new();
+            task.snapshot(&mut state);
+            snapshots.push((state, task.position()));
+        };
+        save(&mut original, &mut log, &mut snapshots);
+        let apply = |task: &mut FoldTask<SumFold>, step: &Happening, values: &mut Vec<String>| match step {
+            Happening::Record(value) => {
+                // event times creep forward with the offsets, so that some are late
+                let value = match value.split_once(',') {
+                    Some((ahead, amount)) => {
+                        format!("{},{amount}", ahead.parse::<i64>().unwrap() + values.len() as i64)
+                    }
+                    None => value.clone(),
+                };
+                process(task, values.len() as i64, &value);
+                values.push(value);
+            }
+            Happening::Follow(ahead) => {
+                task.follow((values.len() as i64 + ahead) / SLIDE * SLIDE);
+            }
+            Happening::Snapshot => {}
+        };
+        for step in &steps {
+            apply(&mut original, step, &mut values);
+            if matches!(step, Happening::Snapshot) {
+                save(&mut original, &mut log, &mut snapshots);
+            }
+        }
+        save(&mut original, &mut log, &mut snapshots);
+        let (committed, watermark) = (original.position(), original.watermark());
+        let mut expected_state = Vec::new();
+        original.snapshot(&mut expected_state);
+
+        let mut restored: Vec<FoldTask<SumFold>> = Vec::new();
+        for (state, offset) in &snapshots {
+            let loaded = log_with(&log, state, *offset).load().unwrap().unwrap();
+            let mut task = task();
+            task.restore(&loaded.state, loaded.decisions).unwrap();
+            task.start_at(*offset);
+            for offset in *offset..committed {
+                process(&mut task, offset, &values[offset as usize]);
+                task.discard_outputs();
+            }
+            task.end_replay(watermark);
+            task.start_at(committed);
+            let mut state = Vec::new();
+            task.snapshot(&mut state);
+            prop_assert_eq!(&state, &expected_state);
+            restored.push(task);
+        }
+        let start = values.clone();
+        for step in &later {
+            apply(&mut original, step, &mut values);
+        }
+        let expected = cut(&mut original);
+        for task in &mut restored {
+            let mut values = start.clone();
+            for step in &later {
+                apply(task, step, &mut values);
+            }
+            prop_assert_eq!(&cut(task), &expected);
+        }
+    }
+}
+
+/// The state log as if its newest snapshot were this one.
+fn log_with(log: &StateLog, state: &[u8], offset: i64) -> StateLog {
+    let packed = pack(state, 1, offset).unwrap();
+    let mut with = log.clone();
+    for (index, chunk) in packed.chunks.iter().enumerate() {
+        with.record(crate::state::chunk_key(1, index as u32).as_bytes(), Some(chunk));
+    }
+    with.record(crate::state::MANIFEST_KEY.as_bytes(), Some(&encode(&packed.manifest)));
+    with
+}
+
+#[test]
+fn a_refusal_by_the_outside_is_remembered_and_not_asked_again() {
+    let mut task = task();
+    let mut state = Vec::new();
+    task.snapshot(&mut state);
+    let refused = Some(("unknown_schema".to_owned(), "schema 9".to_owned()));
+    let decisions = BTreeMap::from([(0, Decision { followed: None, refused })]);
+    task.restore(&state, decisions).unwrap();
+    // the source would accept it now
+    process(&mut task, 0, "1000,1");
+    let counts = task.counts().unwrap();
+    assert_eq!((counts.applied, counts.dead_lettered), (0, 1));
+    assert_eq!(counts.dead_lettered_by_reason.get("unknown_schema"), Some(&1));
+}

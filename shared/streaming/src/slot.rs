@@ -1,0 +1,302 @@
+//! A stream thread's side of one task: its phase, its snapshots, its idleness, what is committed of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::counts::Counts;
+use crate::cut::Part;
+use crate::metadata::CommitMetadata;
+use crate::output::OutputBuffer;
+use crate::restore::Restored;
+use crate::state::{MANIFEST_KEY, Packed, chunk_key, decision_key, encode};
+use crate::task::{Step, Task, TaskId};
+use crate::telemetry::PartitionLabels;
+
+/// Snapshot pieces that one transaction carries for one task, in bytes.
+const PIECES_BYTES: usize = 4 * 1024 * 1024;
+
+/// What a slot's task is doing.
+pub(crate) enum Phase {
+    /// Its state is being read; its partition is paused.
+    Restoring,
+    /// It processes records.
+    Running(Box<dyn Task>),
+    /// It is being given up: what it has produced is committed, nothing new is read.
+    Leaving(Box<dyn Task>),
+}
+
+/// Where the task's next snapshot is.
+enum Snapshot {
+    /// Not due, or nothing has changed.
+    Waiting,
+    /// Being compressed elsewhere.
+    Packing,
+    /// Its chunks go out with the following transactions.
+    Writing { packed: Packed, next: usize },
+}
+
+/// What was in the last part cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    offset: i64,
+    watermark: Option<i64>,
+    idle: bool,
+}
+
+/// See the module.
+pub(crate) struct Slot {
+    pub(crate) id: TaskId,
+    pub(crate) input_topic: Arc<str>,
+    /// Counts the task's assignments to this thread: answers to an earlier one are dropped.
+    pub(crate) assignment: u64,
+    pub(crate) labels: PartitionLabels,
+    pub(crate) phase: Phase,
+    pub(crate) paused: bool,
+    /// Something outside did not answer: the partition is tried again then.
+    pub(crate) waits_until: Option<Instant>,
+    /// The watermark at which flow control takes partitions to stand that have not spoken yet.
+    pub(crate) first_watermark: Option<i64>,
+    pub(crate) idleness: Idleness,
+    /// Counts as last added to the metrics.
+    pub(crate) counted: Option<Counts>,
+    state_topic: u16,
+    generation: u64,
+    next_generation: u64,
+    obsolete: Vec<String>,
+    snapshot: Snapshot,
+    last_snapshot: Instant,
+    snapshot_offset: i64,
+    last_part: Option<Mark>,
+}
+
+/// Whether a source partition is idle (METRICS.md §1): read to its end, and its watermark has not risen for a while.
+pub(crate) struct Idleness {
+    last_rise: Instant,
+    seen_watermark: Option<i64>,
+    /// The position at which a question has confirmed the end.
+    confirmed: Option<i64>,
+    pub(crate) asked: bool,
+    pub(crate) last_asked: Instant,
+}
+
+impl Idleness {
+    fn new(now: Instant) -> Self {
+        Self { last_rise: now, seen_watermark: None, confirmed: None, asked: false, last_asked: now }
+    }
+
+    /// Takes note of the watermark that the partition's own records have made.
+    pub(crate) fn observe(&mut self, watermark: Option<i64>, now: Instant) {
+        if watermark > self.seen_watermark {
+            self.seen_watermark = watermark;
+            self.last_rise = now;
+        }
+    }
+
+    /// A followed watermark is no sign of life.
+    pub(crate) fn followed(&mut self, watermark: Option<i64>) {
+        self.seen_watermark = self.seen_watermark.max(watermark);
+    }
+
+    pub(crate) fn silent(&self, timeout: Duration, now: Instant) -> bool {
+        now.duration_since(self.last_rise) >= timeout
+    }
+
+    pub(crate) fn confirm(&mut self, position: i64, at_end: bool) {
+        self.asked = false;
+        self.confirmed = at_end.then_some(position);
+    }
+
+    pub(crate) fn is_idle(&self, position: i64, timeout: Duration, now: Instant) -> bool {
+        self.confirmed == Some(position) && self.silent(timeout, now)
+    }
+}
+
+/// What a part's metadata says beside the watermark.
+#[derive(Clone, Copy)]
+pub(crate) struct Semantics {
+    pub(crate) hash: u64,
+    pub(crate) partitions: i32,
+}
+
+impl Slot {
+    pub(crate) fn new(id: TaskId, input_topic: Arc<str>, state_topic: u16, assignment: u64, now: Instant) -> Self {
+        let labels = PartitionLabels { topic: input_topic.to_string(), partition: id.partition };
+        Self {
+            id,
+            input_topic,
+            assignment,
+            labels,
+            phase: Phase::Restoring,
+            paused: true,
+            waits_until: None,
+            first_watermark: None,
+            idleness: Idleness::new(now),
+            counted: None,
+            state_topic,
+            generation: 0,
+            next_generation: 1,
+            obsolete: Vec::new(),
+            snapshot: Snapshot::Waiting,
+            last_snapshot: now,
+            snapshot_offset: -1,
+            last_part: None,
+        }
+    }
+
+    pub(crate) fn task(&self) -> Option<&dyn Task> {
+        match &self.phase {
+            Phase::Restoring => None,
+            Phase::Running(task) | Phase::Leaving(task) => Some(task.as_ref()),
+        }
+    }
+
+    pub(crate) fn task_mut(&mut self) -> Option<&mut Box<dyn Task>> {
+        match &mut self.phase {
+            Phase::Restoring => None,
+            Phase::Running(task) | Phase::Leaving(task) => Some(task),
+        }
+    }
+
+    /// The task is back: it runs from here.
+    pub(crate) fn begin(&mut self, restored: Restored, stagger: Duration, now: Instant) {
+        self.generation = restored.generation;
+        self.next_generation = restored.next_generation;
+        self.obsolete = restored.obsolete;
+        self.snapshot_offset = restored.task.position();
+        self.last_part = restored.first.is_none().then(|| Mark {
+            offset: restored.task.position(),
+            watermark: restored.task.watermark(),
+            idle: false,
+        });
+        if let Some(packed) = restored.first {
+            self.snapshot = Snapshot::Writing { packed, next: 0 };
+        }
+        // staggered: tasks restored together do not snapshot together
+        self.last_snapshot = now.checked_sub(stagger).unwrap_or(now);
+        self.idleness = Idleness::new(now);
+        self.idleness.seen_watermark = restored.task.watermark();
+        self.first_watermark = None;
+        self.counted = restored.task.counts().cloned();
+        self.phase = Phase::Running(restored.task);
+    }
+
+    /// Stops reading; what was produced so far is still to be committed.
+    pub(crate) fn leave(&mut self) {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Restoring) {
+            Phase::Running(task) | Phase::Leaving(task) => Phase::Leaving(task),
+            Phase::Restoring => Phase::Restoring,
+        };
+    }
+
+    /// Whether the task has something that no cut holds yet.
+    pub(crate) fn has_news(&self, idle: bool) -> bool {
+        self.task().is_some_and(|task| task.pending_bytes() > 0 || self.last_part != Some(mark(task, idle)))
+    }
+
+    /// Whether the task has read or produced something that no cut holds yet.
+    pub(crate) fn has_uncut_work(&self) -> bool {
+        self.has_news(self.last_part.is_some_and(|mark| mark.idle))
+    }
+
+    /// A state to be packed, where a snapshot is due: (state, generation, offset). To be taken right after a part, when
+    /// no output waits.
+    pub(crate) fn snapshot_due(&mut self, interval: Duration, now: Instant) -> Option<(Vec<u8>, u64, i64)> {
+        let Phase::Running(task) = &self.phase else { return None };
+        let due = matches!(self.snapshot, Snapshot::Waiting) && now.duration_since(self.last_snapshot) >= interval;
+        if !due || task.position() == self.snapshot_offset {
+            return None;
+        }
+        let mut state = Vec::new();
+        task.snapshot(&mut state);
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        self.last_snapshot = now;
+        self.snapshot_offset = task.position();
+        self.snapshot = Snapshot::Packing;
+        Some((state, generation, task.position()))
+    }
+
+    /// The packed snapshot: its chunks go out from the next cut on.
+    pub(crate) fn packed(&mut self, packed: Packed) {
+        self.snapshot = Snapshot::Writing { packed, next: 0 };
+    }
+
+    /// Packing failed; the next interval tries again.
+    pub(crate) fn packing_failed(&mut self) {
+        self.snapshot = Snapshot::Waiting;
+    }
+
+    /// The task's share of a cut: outputs, announcement, snapshot pieces, offset; `None` where nothing has happened.
+    pub(crate) fn cut(&mut self, idle: bool, semantics: Semantics) -> Option<Part> {
+        let writes_snapshot = matches!(self.snapshot, Snapshot::Writing { .. });
+        if !writes_snapshot && !self.has_news(idle) {
+            return None;
+        }
+        let mut outputs = OutputBuffer::default();
+        let news = self.task().map(|task| mark(task, idle));
+        let changed = news != self.last_part;
+        let task = self.task_mut()?;
+        task.drain(&mut outputs);
+        if changed {
+            task.announce(idle, &mut outputs);
+        }
+        let (offset, watermark) = (task.position(), task.watermark());
+        self.write_pieces(&mut outputs);
+        self.last_part = news;
+        let metadata = CommitMetadata {
+            watermark,
+            generation: self.generation,
+            semantics: semantics.hash,
+            partitions: semantics.partitions,
+        };
+        Some(Part {
+            task: self.id,
+            assignment: self.assignment,
+            input_topic: self.input_topic.clone(),
+            offset,
+            metadata: metadata.to_string(),
+            outputs,
+        })
+    }
+
+    /// Appends the next chunks of a snapshot; behind the last one the manifest, which makes it valid, and tombstones for
+    /// all that it replaces.
+    fn write_pieces(&mut self, outputs: &mut OutputBuffer) {
+        let Snapshot::Writing { packed, next } = &mut self.snapshot else { return };
+        let (topic, partition) = (self.state_topic, Some(self.id.partition));
+        let generation = packed.manifest.generation;
+        let mut written = 0;
+        while let Some(chunk) = packed.chunks.get(*next).filter(|_| written < PIECES_BYTES) {
+            let key = chunk_key(generation, *next as u32);
+            outputs.push(topic, partition, key.as_bytes(), |into| into.extend_from_slice(chunk));
+            written += chunk.len();
+            *next += 1;
+        }
+        if *next < packed.chunks.len() {
+            return;
+        }
+        let manifest = packed.manifest.clone();
+        let chunks = (0..packed.chunks.len()).map(|index| chunk_key(generation, index as u32)).collect();
+        self.snapshot = Snapshot::Waiting;
+        outputs.push(topic, partition, MANIFEST_KEY.as_bytes(), |into| into.extend(encode(&manifest)));
+        let superseded = match &mut self.phase {
+            Phase::Running(task) | Phase::Leaving(task) => task.superseded_decisions(manifest.offset),
+            Phase::Restoring => Vec::new(),
+        };
+        let decisions = superseded.into_iter().map(decision_key);
+        let older = std::mem::replace(&mut self.obsolete, chunks);
+        let older = older.into_iter().filter(|key| !key.starts_with("decision/"));
+        for key in older.chain(decisions) {
+            outputs.push_tombstone(topic, partition, &key);
+        }
+        self.generation = generation;
+    }
+
+    pub(crate) fn is_fold(&self) -> bool {
+        self.id.step == Step::Fold
+    }
+}
+
+fn mark(task: &dyn Task, idle: bool) -> Mark {
+    Mark { offset: task.position(), watermark: task.watermark(), idle }
+}

@@ -1,0 +1,147 @@
+//! Tasks: an operator, its state and its outputs for one partition. Pure: records and times come in, buffered outputs
+//! go out.
+
+use std::fmt;
+
+use crate::counts::Counts;
+use crate::operator::{Record, RestoreError, StateSize};
+use crate::output::OutputBuffer;
+
+/// Which of the two steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Step {
+    /// Per source partition.
+    Fold,
+    /// Per partition of the repartition topic.
+    Merge,
+}
+
+/// A task's name within a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct TaskId {
+    /// Index of the pipeline in the topology.
+    pub(crate) pipeline: usize,
+    /// Fold or merge.
+    pub(crate) step: Step,
+    /// The partition of its input topic.
+    pub(crate) partition: i32,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let step = match self.step {
+            Step::Fold => "fold",
+            Step::Merge => "merge",
+        };
+        write!(f, "{step}/{}", self.partition)
+    }
+}
+
+/// A fault of ours, not of the input: the task cannot go on without losing something.
+#[derive(Debug, thiserror::Error)]
+#[error("task {task}, offset {offset}: {problem}")]
+pub(crate) struct TaskError {
+    /// Which task.
+    pub(crate) task: TaskId,
+    /// At which record.
+    pub(crate) offset: i64,
+    /// What is wrong.
+    pub(crate) problem: String,
+}
+
+/// Whether a record was taken in.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Processed {
+    /// It is accounted for.
+    Done,
+    /// It keeps its place: something outside does not answer.
+    NotNow(String),
+}
+
+/// Appends a record's headers in the layout of [`crate::headers`]; called only where a record is handed on whole.
+pub(crate) type HeaderWriter<'a> = &'a dyn Fn(&mut Vec<u8>);
+
+/// One partition's operator with its state and the outputs that wait for the next cut.
+pub(crate) trait Task: Send {
+    /// Its name.
+    fn id(&self) -> TaskId;
+
+    /// Takes the next record of its partition in. Bad input is no error.
+    ///
+    /// # Errors
+    /// Where the task's own invariants are broken.
+    fn process(&mut self, record: &Record<'_>, headers: HeaderWriter<'_>) -> Result<Processed, TaskError>;
+
+    /// The next offset it expects.
+    fn position(&self) -> i64;
+
+    /// Sets the offset of its first record.
+    fn start_at(&mut self, offset: i64);
+
+    /// The watermark of its input in epoch ms.
+    fn watermark(&self) -> Option<i64>;
+
+    /// Raises the watermark of an idle partition; true where it rose.
+    fn follow(&mut self, watermark: i64) -> bool;
+
+    /// Bytes of output that wait.
+    fn pending_bytes(&self) -> usize;
+
+    /// Whether the row of a closed window waits.
+    fn row_waits(&self) -> bool;
+
+    /// Appends the outputs since the last call, watermark announcements included. Announcements come behind the
+    /// summaries that they cover.
+    fn drain(&mut self, into: &mut OutputBuffer);
+
+    /// Appends what the task says of itself on the watermarks topic.
+    fn announce(&self, idle: bool, into: &mut OutputBuffer);
+
+    /// Offsets below `before` whose decisions a snapshot at `before` supersedes; each is answered once.
+    fn superseded_decisions(&mut self, before: i64) -> Vec<i64>;
+
+    /// What became of the records (folds).
+    fn counts(&self) -> Option<&Counts>;
+
+    /// Live state.
+    fn size(&self) -> StateSize;
+
+    /// Windows that hold data and are not closed (merges).
+    fn open_windows(&self) -> usize;
+
+    /// Appends the whole state.
+    fn snapshot(&self, into: &mut Vec<u8>);
+
+    /// Replaces the state and makes ready for a replay that obeys `decisions`.
+    ///
+    /// # Errors
+    /// Where the bytes are no snapshot.
+    fn restore(
+        &mut self,
+        state: &[u8],
+        decisions: std::collections::BTreeMap<i64, crate::state::Decision>,
+    ) -> Result<(), RestoreError>;
+
+    /// Forgets waiting outputs: a replay's were committed before.
+    fn discard_outputs(&mut self);
+
+    /// The replay has reached the committed offset; `watermark` is the one committed with it.
+    fn end_replay(&mut self, watermark: Option<i64>);
+}
+
+/// Splits a snapshot into its length-prefixed header and the rest.
+pub(crate) fn split_header(bytes: &[u8]) -> Result<(&[u8], &[u8]), RestoreError> {
+    let short = || RestoreError("it ends too early".to_owned());
+    let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(short)?;
+    rest.split_at_checked(u64::from_le_bytes(*length) as usize).ok_or_else(short)
+}
+
+/// Appends a part with its length before it.
+pub(crate) fn write_with_length(into: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let at = into.len();
+    into.extend_from_slice(&[0; 8]);
+    write(into);
+    let length = (into.len() - at - 8) as u64;
+    into[at..at + 8].copy_from_slice(&length.to_le_bytes());
+}

@@ -1,0 +1,129 @@
+//! The runtime's metrics: names in one place, `recwatch_streaming_*`.
+
+use std::sync::atomic::AtomicI64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// One partition of an input topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct PartitionLabels {
+    /// Topic.
+    pub(crate) topic: String,
+    /// Partition.
+    pub(crate) partition: i32,
+}
+
+/// One input topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct TopicLabels {
+    /// Topic.
+    pub(crate) topic: String,
+}
+
+/// One input topic and a reason of refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ReasonLabels {
+    /// Topic.
+    pub(crate) topic: String,
+    /// Reason as METRICS.md names it.
+    pub(crate) reason: String,
+}
+
+type PerPartition = Family<PartitionLabels, Gauge<i64, AtomicI64>>;
+type PerTopic = Family<TopicLabels, Counter>;
+
+/// Metrics of an instance. Gauges of a partition exist while this instance owns it.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    pub(crate) read: PerTopic,
+    pub(crate) applied: PerTopic,
+    pub(crate) late: PerTopic,
+    pub(crate) dead_lettered: Family<ReasonLabels, Counter>,
+    pub(crate) position: PerPartition,
+    pub(crate) committed: PerPartition,
+    pub(crate) lag: PerPartition,
+    pub(crate) watermark_delay: PerPartition,
+    pub(crate) open_windows: PerPartition,
+    pub(crate) state_keys: PerPartition,
+    pub(crate) state_bytes: PerPartition,
+    pub(crate) commit_seconds: Histogram,
+    pub(crate) commit_aborts: Counter,
+    pub(crate) snapshot_seconds: Histogram,
+    pub(crate) restore_seconds: Histogram,
+    pub(crate) end_to_end_seconds: Histogram,
+    pub(crate) pending_bytes: Gauge,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0])
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            read: Family::default(),
+            applied: Family::default(),
+            late: Family::default(),
+            dead_lettered: Family::default(),
+            position: Family::default(),
+            committed: Family::default(),
+            lag: Family::default(),
+            watermark_delay: Family::default(),
+            open_windows: Family::default(),
+            state_keys: Family::default(),
+            state_bytes: Family::default(),
+            commit_seconds: seconds(),
+            commit_aborts: Counter::default(),
+            snapshot_seconds: seconds(),
+            restore_seconds: seconds(),
+            end_to_end_seconds: seconds(),
+            pending_bytes: Gauge::default(),
+        }
+    }
+}
+
+impl Telemetry {
+    /// Registers all metrics under `recwatch_streaming_`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("recwatch_streaming");
+        registry.register("records_read", "Records taken from source topics", self.read.clone());
+        registry.register("records_applied", "Events that entered the state", self.applied.clone());
+        registry.register("records_late", "Events at or below the watermark", self.late.clone());
+        registry.register("records_dead_lettered", "Records refused, by reason", self.dead_lettered.clone());
+        registry.register("position", "Next offset that this instance will process", self.position.clone());
+        registry.register("committed", "Offset that is committed with its outputs", self.committed.clone());
+        registry.register("lag_records", "Offsets behind the partition's high watermark", self.lag.clone());
+        let help = "Wall clock minus watermark, in milliseconds";
+        registry.register("watermark_delay_milliseconds", help, self.watermark_delay.clone());
+        registry.register("open_windows", "Windows that hold data and are not closed", self.open_windows.clone());
+        registry.register("state_keys", "Live keys", self.state_keys.clone());
+        registry.register("state_bytes", "Live state, estimated", self.state_bytes.clone());
+        registry.register("commit_duration_seconds", "From a cut to its commit", self.commit_seconds.clone());
+        registry.register("commit_aborts", "Transactions aborted and made again", self.commit_aborts.clone());
+        registry.register("snapshot_duration_seconds", "Serialising a task's state", self.snapshot_seconds.clone());
+        registry.register("restore_duration_seconds", "Bringing a task back", self.restore_seconds.clone());
+        let help = "From a source record's Kafka timestamp to the commit of what it caused";
+        registry.register("end_to_end_latency_seconds", help, self.end_to_end_seconds.clone());
+        registry.register("pending_output_bytes", "Output that waits for its commit", self.pending_bytes.clone());
+    }
+
+    /// Forgets a partition that this instance no longer owns.
+    pub(crate) fn forget(&self, labels: &PartitionLabels) {
+        for family in [
+            &self.position,
+            &self.committed,
+            &self.lag,
+            &self.watermark_delay,
+            &self.open_windows,
+            &self.state_keys,
+            &self.state_bytes,
+        ] {
+            family.remove(labels);
+        }
+    }
+}

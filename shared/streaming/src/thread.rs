@@ -1,0 +1,759 @@
+//! A stream thread: a member of the worker's group with its consumer, its transactional producer and its tasks. One
+//! loop; nothing in it waits but the poll.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::{Message, TopicPartitionList};
+
+use crate::committer::{Committer, Job, Outcome};
+use crate::cut::Cut;
+use crate::kafka::{ASK, Rebalance, RebalanceRecorder, member, one, producer, record, write_headers};
+use crate::restore::{Reply, Request, RestoreFailure, assist};
+use crate::slot::{Phase, Semantics, Slot};
+use crate::task::{Processed, Step, TaskId};
+use crate::telemetry::{ReasonLabels, TopicLabels};
+use crate::watermark::{follow_target, slowest};
+use crate::worker::Worker;
+
+/// Records between two looks at anything else.
+const BATCH: usize = 1024;
+const TICK: Duration = Duration::from_millis(5);
+const METRICS_EVERY: Duration = Duration::from_millis(250);
+const END_CHECK_EVERY: Duration = Duration::from_millis(500);
+const LAG_EVERY: Duration = Duration::from_secs(5);
+/// A leaving task's last cut is tried for this long; then the successor does the work again.
+const LEAVE_LIMIT: Duration = Duration::from_secs(20);
+/// The broker refuses larger values than it says; handed-on records are then cut to this.
+const TRUNCATE_TO: usize = 512 * 1024;
+/// A partition whose next record cannot be decoded yet is tried again after this long.
+const WAIT: Duration = Duration::from_millis(500);
+const FENCED_LIMIT: usize = 3;
+
+/// What a thread tells about itself to `/readyz`.
+#[derive(Debug, Default)]
+pub(crate) struct ThreadStatus {
+    pub(crate) assigned: AtomicUsize,
+    pub(crate) restoring: AtomicUsize,
+    pub(crate) keys: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+}
+
+struct Revocation {
+    partitions: TopicPartitionList,
+    lost: bool,
+    since: Instant,
+}
+
+/// See the module.
+pub(crate) struct StreamThread {
+    worker: Arc<Worker>,
+    status: Arc<ThreadStatus>,
+    name: String,
+    consumer: BaseConsumer<RebalanceRecorder>,
+    committer: Committer,
+    requests: Sender<Request>,
+    replies: Receiver<Reply>,
+    slots: Vec<Slot>,
+    /// Slot of the last record: the next one is mostly of the same partition.
+    last_slot: usize,
+    assignments: u64,
+    in_flight: Option<Cut>,
+    /// An aborted cut that is to be made again, not before this moment.
+    retry: Option<(Cut, Instant)>,
+    truncate: Option<usize>,
+    aborts_in_a_row: u32,
+    fenced: Vec<Instant>,
+    revocation: Option<Revocation>,
+    last_cut: Instant,
+    last_tick: Instant,
+    last_metrics: Instant,
+    last_lag: Instant,
+    /// Whether the last batch ended because nothing was there.
+    drained: bool,
+    lead_pauses: bool,
+    over_budget: bool,
+    oldest_uncommitted: Option<i64>,
+    in_flight_oldest: Option<i64>,
+}
+
+impl StreamThread {
+    pub(crate) fn new(worker: Arc<Worker>, index: usize, status: Arc<ThreadStatus>) -> anyhow::Result<Self> {
+        let name = format!("{}-{}-{index}", worker.topology.worker, worker.config.instance);
+        let config = member(&worker.kafka, &worker.group, &name, &worker.config);
+        let consumer: BaseConsumer<RebalanceRecorder> =
+            config.create_with_context(RebalanceRecorder::default()).context("the consumer cannot be made")?;
+        let (requests, request_receiver) = unbounded();
+        let (reply_sender, replies) = unbounded();
+        let (assistant_worker, assistant_name) = (worker.clone(), name.clone());
+        std::thread::Builder::new().name(format!("{name}-assist")).spawn(move || {
+            assist(&assistant_worker, &assistant_name, &request_receiver, &reply_sender);
+        })?;
+        let handed_on = worker.topology.late_index()..worker.topology.dead_letter_index() + 1;
+        let transactions = producer(&worker.kafka, &name, &worker.config);
+        let committer = Committer::start(&name, transactions, worker.topics.clone(), handed_on, worker.stop.clone())?;
+        let now = Instant::now();
+        Ok(Self {
+            worker,
+            status,
+            name,
+            consumer,
+            committer,
+            requests,
+            replies,
+            slots: Vec::new(),
+            last_slot: 0,
+            assignments: 0,
+            in_flight: None,
+            retry: None,
+            truncate: None,
+            aborts_in_a_row: 0,
+            fenced: Vec::new(),
+            revocation: None,
+            last_cut: now,
+            last_tick: now,
+            last_metrics: now,
+            last_lag: now,
+            drained: false,
+            lead_pauses: false,
+            over_budget: false,
+            oldest_uncommitted: None,
+            in_flight_oldest: None,
+        })
+    }
+
+    /// Runs until the worker is stopped: then commits what it has, and leaves the group.
+    pub(crate) fn run(mut self) -> anyhow::Result<()> {
+        let result = self.work();
+        let left = self.leave_group();
+        result.and(left).with_context(|| format!("stream thread {}", self.name))
+    }
+
+    fn work(&mut self) -> anyhow::Result<()> {
+        let mut topics: Vec<String> = Vec::new();
+        for pipeline in 0..self.worker.pipelines.len() {
+            topics.push(self.worker.topology.input_topic(pipeline, Step::Fold));
+            topics.push(self.worker.topology.input_topic(pipeline, Step::Merge));
+        }
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        self.consumer.subscribe(&topics)?;
+        while !self.worker.stopping() {
+            self.turn(true)?;
+        }
+        self.pause_everything()?;
+        let deadline = Instant::now() + LEAVE_LIMIT;
+        let unfinished =
+            |thread: &Self| thread.in_flight.is_some() || thread.retry.is_some() || thread.has_uncut_work();
+        while unfinished(self) && Instant::now() < deadline {
+            self.turn(false)?;
+            self.cut(Instant::now())?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, read: bool) -> anyhow::Result<()> {
+        self.take_rebalances()?;
+        self.take_replies()?;
+        self.take_outcome()?;
+        self.poll(read)?;
+        let now = Instant::now();
+        if now.duration_since(self.last_tick) >= TICK {
+            self.last_tick = now;
+            self.tick(now)?;
+        }
+        self.maybe_cut(now)?;
+        self.finish_revocation(now)
+    }
+
+    // ---- reading
+
+    fn poll(&mut self, read: bool) -> anyhow::Result<()> {
+        let mut timeout = TICK;
+        self.drained = true;
+        for count in 0..BATCH {
+            let message = match self.consumer.poll(timeout) {
+                None => return Ok(()),
+                Some(Ok(message)) => message,
+                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => bail!("consumer: {error}"),
+                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
+                    bail!("the log was deleted before it was read: an input topic's retention is too short")
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "consumer");
+                    return Ok(());
+                }
+            };
+            timeout = Duration::ZERO;
+            self.drained = count + 1 < BATCH;
+            if !read {
+                continue;
+            }
+            let (topic, partition) = (message.topic(), message.partition());
+            let is_it = |slot: &Slot| slot.id.partition == partition && &*slot.input_topic == topic;
+            if !self.slots.get(self.last_slot).is_some_and(is_it) {
+                match self.slots.iter().position(is_it) {
+                    Some(index) => self.last_slot = index,
+                    None => continue,
+                }
+            }
+            let slot = &mut self.slots[self.last_slot];
+            // fetched before a pause or a seek took hold: it is read again when its time comes
+            let Phase::Running(task) = &mut slot.phase else { continue };
+            if message.offset() < task.position() || slot.paused {
+                continue;
+            }
+            let record = record(&message);
+            if let Processed::NotNow(reason) = task.process(&record, &|into| write_headers(&message, into))? {
+                tracing::warn!(task = %slot.id, offset = record.offset, reason, "the partition waits");
+                slot.waits_until = Some(Instant::now() + WAIT);
+                slot.paused = true;
+                self.consumer.pause(&one(&slot.input_topic, partition))?;
+                continue;
+            }
+            if self.oldest_uncommitted.is_none() && slot.id.step == Step::Fold {
+                self.oldest_uncommitted = Some(record.timestamp);
+            }
+        }
+        Ok(())
+    }
+
+    // ---- rebalances
+
+    fn take_rebalances(&mut self) -> anyhow::Result<()> {
+        while self.revocation.is_none()
+            && let Some(event) = self.consumer.context().next()
+        {
+            match event {
+                Rebalance::Assign(list) => self.assign(&list)?,
+                Rebalance::Revoke(list) => self.revoke(list)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Partitions are taken at once, paused; their state is read elsewhere meanwhile.
+    fn assign(&mut self, list: &TopicPartitionList) -> anyhow::Result<()> {
+        let mut placed = TopicPartitionList::with_capacity(list.count());
+        for element in list.elements() {
+            placed.add_partition_offset(element.topic(), element.partition(), Offset::Offset(0))?;
+        }
+        self.consumer.incremental_assign(&placed).context("incremental_assign")?;
+        self.consumer.pause(&placed).context("pause")?;
+        let now = Instant::now();
+        for element in list.elements() {
+            let id = self
+                .worker
+                .task_id(element.topic(), element.partition())
+                .with_context(|| format!("{} was assigned, which is no input of the worker", element.topic()))?;
+            tracing::info!(task = %id, topic = element.topic(), "assigned");
+            self.assignments += 1;
+            let input_topic: Arc<str> = element.topic().into();
+            let state_topic = self.worker.state_topic_index(id);
+            let slot = Slot::new(id, input_topic, state_topic, self.assignments, now);
+            self.request_restore(&slot)?;
+            self.slots.push(slot);
+        }
+        self.tell_status();
+        Ok(())
+    }
+
+    fn request_restore(&self, slot: &Slot) -> anyhow::Result<()> {
+        let (id, assignment, input_topic) = (slot.id, slot.assignment, slot.input_topic.clone());
+        self.requests.send(Request::Restore { id, assignment, input_topic }).context("the assistant thread has ended")
+    }
+
+    /// Partitions that leave read nothing more; they are given up once what they produced is committed.
+    fn revoke(&mut self, list: TopicPartitionList) -> anyhow::Result<()> {
+        let lost = self.consumer.assignment_lost();
+        tracing::info!(partitions = list.count(), lost, "revoked");
+        for slot in &mut self.slots {
+            if list.find_partition(&slot.input_topic, slot.id.partition).is_some() {
+                slot.leave();
+                slot.paused = true;
+            }
+        }
+        let _ = self.consumer.pause(&list);
+        self.revocation = Some(Revocation { partitions: list, lost, since: Instant::now() });
+        self.finish_revocation(Instant::now())
+    }
+
+    fn finish_revocation(&mut self, now: Instant) -> anyhow::Result<()> {
+        let Some(revocation) = &self.revocation else { return Ok(()) };
+        let leaving =
+            |slot: &Slot| revocation.partitions.find_partition(&slot.input_topic, slot.id.partition).is_some();
+        if !revocation.lost && now.duration_since(revocation.since) < LEAVE_LIMIT {
+            let leaving: Vec<&Slot> = self.slots.iter().filter(|slot| leaving(slot)).collect();
+            let held =
+                |cut: &Cut| cut.parts.iter().any(|part| leaving.iter().any(|slot| slot.assignment == part.assignment));
+            let in_flight = self.in_flight.as_ref().is_some_and(held);
+            let retrying = self.retry.as_ref().is_some_and(|(cut, _)| held(cut));
+            if in_flight || retrying || leaving.iter().any(|slot| slot.has_uncut_work()) {
+                return Ok(());
+            }
+        }
+        let telemetry = &self.worker.telemetry;
+        self.slots.retain(|slot| {
+            let leaves = leaving(slot);
+            if leaves {
+                telemetry.forget(&slot.labels);
+            }
+            !leaves
+        });
+        let partitions = revocation.partitions.clone();
+        self.revocation = None;
+        self.consumer.incremental_unassign(&partitions).context("incremental_unassign")?;
+        self.tell_status();
+        Ok(())
+    }
+
+    fn tell_status(&self) {
+        let restoring = self.slots.iter().filter(|slot| matches!(slot.phase, Phase::Restoring)).count();
+        self.status.assigned.store(self.slots.len(), Ordering::Relaxed);
+        self.status.restoring.store(restoring, Ordering::Relaxed);
+    }
+
+    // ---- answers
+
+    fn slot_of(&mut self, id: TaskId, assignment: u64) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.id == id && slot.assignment == assignment)
+    }
+
+    fn take_replies(&mut self) -> anyhow::Result<()> {
+        while let Ok(reply) = self.replies.try_recv() {
+            match reply {
+                Reply::Restored { id, assignment, result } => {
+                    let Some(index) = self.slot_of(id, assignment) else { continue };
+                    match result {
+                        Ok(restored) => self.restored(index, *restored)?,
+                        Err(RestoreFailure::Stopped) => {}
+                        Err(failure) => return Err(failure.into()),
+                    }
+                }
+                Reply::Packed { id, assignment, result } => {
+                    let Some(index) = self.slot_of(id, assignment) else { continue };
+                    match result {
+                        Ok(packed) => self.slots[index].packed(packed),
+                        Err(error) => {
+                            tracing::warn!(task = %id, %error, "the snapshot could not be packed");
+                            self.slots[index].packing_failed();
+                        }
+                    }
+                }
+                Reply::Checked { id, assignment, position, at_end, lag } => {
+                    let Some(index) = self.slot_of(id, assignment) else { continue };
+                    let slot = &mut self.slots[index];
+                    slot.idleness.confirm(position, at_end);
+                    if let Some(lag) = lag {
+                        self.worker.telemetry.lag.get_or_create(&slot.labels).set(lag);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn restored(&mut self, index: usize, restored: crate::restore::Restored) -> anyhow::Result<()> {
+        let slot = &mut self.slots[index];
+        if !matches!(slot.phase, Phase::Restoring) {
+            return Ok(());
+        }
+        let position = restored.task.position();
+        self.worker.telemetry.restore_seconds.observe(restored.duration.as_secs_f64());
+        tracing::info!(task = %slot.id, topic = %slot.input_topic, position, generation = restored.generation,
+            seconds = restored.duration.as_secs_f64(), "restored");
+        let interval = self.worker.config.snapshot_interval.as_duration();
+        let stagger = interval.mul_f64(f64::from(slot.id.partition.rem_euclid(16)) / 32.0);
+        slot.begin(restored, stagger, Instant::now());
+        if self.revocation.as_ref().is_some_and(|revocation| {
+            revocation.partitions.find_partition(&slot.input_topic, slot.id.partition).is_some()
+        }) {
+            slot.leave();
+            return Ok(());
+        }
+        let list = one(&slot.input_topic, slot.id.partition);
+        if let Err(error) = self.consumer.seek(&slot.input_topic, slot.id.partition, Offset::Offset(position), ASK) {
+            // librdkafka refuses to seek where its fetcher has not started yet
+            tracing::info!(task = %slot.id, %error, "assigned anew instead of a seek");
+            let mut placed = TopicPartitionList::new();
+            placed.add_partition_offset(&slot.input_topic, slot.id.partition, Offset::Offset(position))?;
+            self.consumer.incremental_unassign(&list)?;
+            self.consumer.incremental_assign(&placed)?;
+            self.consumer.pause(&list)?;
+        }
+        if !self.over_budget {
+            slot.paused = false;
+            resume(&self.consumer, &list)?;
+        }
+        self.tell_status();
+        Ok(())
+    }
+
+    // ---- flow control, idleness, metrics
+
+    fn tick(&mut self, now: Instant) -> anyhow::Result<()> {
+        self.watch_idleness(now);
+        self.control_flow()?;
+        if now.duration_since(self.last_metrics) >= METRICS_EVERY {
+            self.last_metrics = now;
+            self.measure();
+        }
+        if now.duration_since(self.last_lag) >= LAG_EVERY {
+            self.last_lag = now;
+            for slot in &mut self.slots {
+                if let Some(position) = slot.task().map(|task| task.position()) {
+                    ask_for_end(&self.requests, slot, position, now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn watch_idleness(&mut self, now: Instant) {
+        let wall_clock = epoch_millis();
+        for slot in self.slots.iter_mut().filter(|slot| slot.is_fold()) {
+            let Phase::Running(task) = &mut slot.phase else { continue };
+            let pipeline = &self.worker.pipelines[slot.id.pipeline];
+            let time = &self.worker.topology.pipelines[slot.id.pipeline].time;
+            slot.idleness.observe(task.watermark(), now);
+            slot.first_watermark = slot.first_watermark.or(task.watermark());
+            if !slot.idleness.silent(time.idle_timeout, now) {
+                continue;
+            }
+            let position = task.position();
+            if !slot.idleness.is_idle(position, time.idle_timeout, now) {
+                if now.duration_since(slot.idleness.last_asked) >= END_CHECK_EVERY.min(time.idle_timeout) {
+                    ask_for_end(&self.requests, slot, position, now);
+                }
+                continue;
+            }
+            let announced = pipeline.board.announced();
+            let own = slot.id.partition as usize;
+            let target = follow_target(&announced, own, &time.windows, time.out_of_orderness, wall_clock);
+            if let Some(target) = target
+                && task.follow(target)
+            {
+                slot.idleness.followed(task.watermark());
+            }
+        }
+    }
+
+    fn is_idle(&self, slot: &Slot, now: Instant) -> bool {
+        let timeout = self.worker.topology.pipelines[slot.id.pipeline].time.idle_timeout;
+        slot.is_fold() && slot.task().is_some_and(|task| slot.idleness.is_idle(task.position(), timeout, now))
+    }
+
+    /// Pauses what is too far ahead, and everything while too much output waits for its commit.
+    fn control_flow(&mut self) -> anyhow::Result<()> {
+        let budget = self.worker.config.max_pending.as_usize();
+        let pending: usize = self.slots.iter().filter_map(|slot| slot.task()).map(|task| task.pending_bytes()).sum();
+        self.worker.telemetry.pending_bytes.set(pending as i64);
+        self.over_budget = pending > budget;
+        self.lead_pauses = false;
+        let max_lead = self.worker.config.max_lead.as_millis();
+        let mut pause = TopicPartitionList::new();
+        let mut resumed = TopicPartitionList::new();
+        for index in 0..self.slots.len() {
+            let ahead = self.lead(index).is_some_and(|lead| lead > max_lead);
+            let slot = &mut self.slots[index];
+            if !matches!(slot.phase, Phase::Running(_)) {
+                continue;
+            }
+            self.lead_pauses |= ahead;
+            let waits = slot.waits_until.is_some_and(|moment| Instant::now() < moment);
+            if !waits {
+                slot.waits_until = None;
+            }
+            let wanted = ahead || self.over_budget || waits;
+            if wanted != slot.paused {
+                slot.paused = wanted;
+                let position = slot.task().map(|task| task.position()).unwrap_or_default();
+                if wanted {
+                    pause.add_partition(&slot.input_topic, slot.id.partition);
+                } else {
+                    resumed.add_partition_offset(&slot.input_topic, slot.id.partition, Offset::Offset(position))?;
+                }
+            }
+        }
+        if pause.count() > 0 {
+            self.consumer.pause(&pause)?;
+        }
+        for element in resumed.elements() {
+            // records that were fetched before the pause and dropped by the loop are read again
+            self.consumer.seek(element.topic(), element.partition(), element.offset(), ASK)?;
+        }
+        if resumed.count() > 0 {
+            resume(&self.consumer, &resumed)?;
+        }
+        Ok(())
+    }
+
+    /// How far (event time, ms) a fold is ahead of the slowest partition of its topic. Partitions of this thread count
+    /// with what they have reached, others with what they have announced.
+    fn lead(&self, index: usize) -> Option<i64> {
+        let slot = &self.slots[index];
+        let (true, Some(task)) = (slot.is_fold(), slot.task()) else { return None };
+        let watermark = task.watermark()?;
+        let mut announced = self.worker.pipelines[slot.id.pipeline].board.announced();
+        for other in self.slots.iter().filter(|other| other.is_fold() && other.id.pipeline == slot.id.pipeline) {
+            if let (Some(entry), Some(task)) = (announced.get_mut(other.id.partition as usize), other.task())
+                && let Some(watermark) = task.watermark()
+            {
+                let idle = entry.is_some_and(|entry| entry.idle);
+                *entry = Some(crate::watermark::Announced { watermark: Some(watermark), idle });
+            }
+        }
+        let start = slot.first_watermark.unwrap_or(watermark);
+        Some(watermark.saturating_sub(slowest(&announced, slot.id.partition as usize, start)))
+    }
+
+    fn measure(&mut self) {
+        let telemetry = &self.worker.telemetry;
+        let now = epoch_millis();
+        let (mut keys, mut bytes) = (0, 0);
+        for slot in &mut self.slots {
+            let Some(task) = slot.task() else { continue };
+            telemetry.position.get_or_create(&slot.labels).set(task.position());
+            telemetry.open_windows.get_or_create(&slot.labels).set(task.open_windows() as i64);
+            if let Some(watermark) = task.watermark() {
+                telemetry.watermark_delay.get_or_create(&slot.labels).set(now - watermark);
+            }
+            let size = task.size();
+            keys += size.keys;
+            bytes += size.bytes;
+            telemetry.state_keys.get_or_create(&slot.labels).set(size.keys as i64);
+            telemetry.state_bytes.get_or_create(&slot.labels).set(size.bytes as i64);
+            let Some(counts) = task.counts().cloned() else { continue };
+            let topic = TopicLabels { topic: slot.labels.topic.clone() };
+            let seen = slot.counted.get_or_insert_with(|| counts.clone());
+            telemetry.read.get_or_create(&topic).inc_by(counts.read - seen.read);
+            telemetry.applied.get_or_create(&topic).inc_by(counts.applied - seen.applied);
+            telemetry.late.get_or_create(&topic).inc_by(counts.late - seen.late);
+            for (reason, count) in &counts.dead_lettered_by_reason {
+                let before = seen.dead_lettered_by_reason.get(reason).copied().unwrap_or_default();
+                let labels = ReasonLabels { topic: topic.topic.clone(), reason: reason.clone() };
+                telemetry.dead_lettered.get_or_create(&labels).inc_by(count - before);
+            }
+            slot.counted = Some(counts);
+        }
+        self.status.keys.store(keys, Ordering::Relaxed);
+        self.status.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    // ---- transactions
+
+    fn has_uncut_work(&self) -> bool {
+        self.slots.iter().any(Slot::has_uncut_work)
+    }
+
+    fn maybe_cut(&mut self, now: Instant) -> anyhow::Result<()> {
+        if self.in_flight.is_some() {
+            return Ok(());
+        }
+        if let Some((_, moment)) = &self.retry {
+            return if now >= *moment { self.make_again() } else { Ok(()) };
+        }
+        let config = &self.worker.config;
+        let interval = if self.drained { config.commit_interval } else { config.backlog_commit_interval }.as_duration();
+        let tasks = || self.slots.iter().filter_map(|slot| slot.task());
+        let due = now.duration_since(self.last_cut) >= interval
+            || self.revocation.is_some()
+            || self.lead_pauses
+            || (self.drained && tasks().any(|task| task.row_waits()))
+            || tasks().map(|task| task.pending_bytes()).sum::<usize>() > config.max_pending.as_usize() / 4;
+        if due { self.cut(now) } else { Ok(()) }
+    }
+
+    /// Takes all that the tasks have produced, with their offsets and the group's metadata, and hands it over.
+    fn cut(&mut self, now: Instant) -> anyhow::Result<()> {
+        if self.in_flight.is_some() || self.retry.is_some() {
+            return Ok(());
+        }
+        self.last_cut = now;
+        let mut cut = Cut::default();
+        for index in 0..self.slots.len() {
+            let idle = self.is_idle(&self.slots[index], now);
+            let slot = &mut self.slots[index];
+            let semantics =
+                Semantics { hash: self.worker.semantics, partitions: self.worker.source_partitions(slot.id) };
+            let Some(part) = slot.cut(idle, semantics) else { continue };
+            cut.parts.push(Arc::new(part));
+            let started = Instant::now();
+            if let Some((state, generation, offset)) =
+                slot.snapshot_due(self.worker.config.snapshot_interval.as_duration(), now)
+            {
+                self.worker.telemetry.snapshot_seconds.observe(started.elapsed().as_secs_f64());
+                let (id, assignment) = (slot.id, slot.assignment);
+                self.requests.send(Request::Pack { id, assignment, state, generation, offset })?;
+            }
+        }
+        if cut.is_empty() {
+            return Ok(());
+        }
+        self.in_flight_oldest = self.oldest_uncommitted.take();
+        self.submit(cut);
+        Ok(())
+    }
+
+    fn submit(&mut self, cut: Cut) {
+        match self.consumer.group_metadata() {
+            Some(group) => {
+                self.committer.submit(Job { cut: cut.clone(), group, truncate: self.truncate });
+                self.in_flight = Some(cut);
+            }
+            None => self.retry = Some((cut, Instant::now() + TICK)),
+        }
+    }
+
+    /// Sends an aborted cut again: the same bytes and offsets of the tasks that are still here, with fresh metadata.
+    fn make_again(&mut self) -> anyhow::Result<()> {
+        let Some((mut cut, _)) = self.retry.take() else { return Ok(()) };
+        let slots = &self.slots;
+        cut.retain(|part| slots.iter().any(|slot| slot.assignment == part.assignment));
+        if !cut.is_empty() {
+            self.submit(cut);
+        }
+        Ok(())
+    }
+
+    fn take_outcome(&mut self) -> anyhow::Result<()> {
+        let Some(outcome) = self.committer.outcome() else { return Ok(()) };
+        self.settle(outcome)
+    }
+
+    fn settle(&mut self, outcome: Outcome) -> anyhow::Result<()> {
+        let cut = self.in_flight.take().unwrap_or_default();
+        let telemetry = &self.worker.telemetry;
+        match outcome {
+            Outcome::Committed { duration } => {
+                self.aborts_in_a_row = 0;
+                self.truncate = None;
+                telemetry.commit_seconds.observe(duration.as_secs_f64());
+                if let Some(oldest) = self.in_flight_oldest.take() {
+                    telemetry.end_to_end_seconds.observe((epoch_millis() - oldest).max(0) as f64 / 1e3);
+                }
+                for part in &cut.parts {
+                    if let Some(slot) = self.slots.iter().find(|slot| slot.assignment == part.assignment) {
+                        telemetry.committed.get_or_create(&slot.labels).set(part.offset);
+                    }
+                }
+            }
+            Outcome::Aborted { error, too_large } => {
+                telemetry.commit_aborts.inc();
+                self.aborts_in_a_row += 1;
+                tracing::info!(%error, attempt = self.aborts_in_a_row, "transaction aborted, it is made again");
+                if too_large && self.truncate.replace(TRUNCATE_TO).is_some() {
+                    bail!("a record is too large for its topic even when cut: {error}");
+                }
+                let pause = Duration::from_millis(10 << self.aborts_in_a_row.min(6));
+                self.retry = Some((cut, Instant::now() + pause));
+            }
+            Outcome::Renewed { error, fenced } => {
+                tracing::warn!(%error, "the producer was replaced; tasks are read back from what is committed");
+                let now = Instant::now();
+                if fenced {
+                    self.fenced.retain(|at| now.duration_since(*at) < Duration::from_secs(60));
+                    self.fenced.push(now);
+                    if self.fenced.len() >= FENCED_LIMIT {
+                        bail!(
+                            "another process uses the transactional id {}: give each instance its own runtime.instance",
+                            self.name
+                        );
+                    }
+                }
+                self.reload()?;
+            }
+            Outcome::Failed { error } => bail!("transactions cannot be made: {error}"),
+        }
+        Ok(())
+    }
+
+    /// Drops all tasks' state and reads it back.
+    fn reload(&mut self) -> anyhow::Result<()> {
+        let now = Instant::now();
+        self.retry = None;
+        self.oldest_uncommitted = None;
+        for index in 0..self.slots.len() {
+            let old = &self.slots[index];
+            if matches!(old.phase, Phase::Leaving(_)) {
+                // it leaves without its last outputs: the successor makes them
+                self.slots[index].phase = Phase::Restoring;
+                continue;
+            }
+            self.consumer.pause(&one(&old.input_topic, old.id.partition))?;
+            self.assignments += 1;
+            let state_topic = self.worker.state_topic_index(old.id);
+            let slot = Slot::new(old.id, old.input_topic.clone(), state_topic, self.assignments, now);
+            self.request_restore(&slot)?;
+            self.slots[index] = slot;
+        }
+        self.tell_status();
+        Ok(())
+    }
+
+    // ---- the end
+
+    fn pause_everything(&mut self) -> anyhow::Result<()> {
+        if let Ok(assignment) = self.consumer.assignment()
+            && assignment.count() > 0
+        {
+            self.consumer.pause(&assignment)?;
+        }
+        for slot in &mut self.slots {
+            slot.leave();
+            slot.paused = true;
+        }
+        Ok(())
+    }
+
+    fn leave_group(&mut self) -> anyhow::Result<()> {
+        if self.in_flight.is_some()
+            && let Some(outcome) = self.committer.wait(LEAVE_LIMIT)
+        {
+            self.settle(outcome)?;
+        }
+        for slot in self.slots.drain(..) {
+            self.worker.telemetry.forget(&slot.labels);
+        }
+        self.consumer.context().close();
+        while let Some(event) = self.consumer.context().next() {
+            let _ = match event {
+                Rebalance::Assign(list) => self.consumer.incremental_assign(&list),
+                Rebalance::Revoke(list) => self.consumer.incremental_unassign(&list),
+            };
+        }
+        self.tell_status();
+        Ok(())
+    }
+}
+
+/// Resumes partitions and wakes librdkafka's fetcher, which would otherwise sleep for up to a second.
+fn resume(consumer: &BaseConsumer<RebalanceRecorder>, partitions: &TopicPartitionList) -> anyhow::Result<()> {
+    consumer.resume(partitions)?;
+    for element in partitions.elements() {
+        if let Err(error) = consumer.fetch_watermarks(element.topic(), element.partition(), ASK) {
+            tracing::debug!(%error, topic = element.topic(), "the fetcher wakes by itself");
+        }
+    }
+    Ok(())
+}
+
+fn ask_for_end(requests: &Sender<Request>, slot: &mut Slot, position: i64, now: Instant) {
+    if slot.idleness.asked {
+        return;
+    }
+    slot.idleness.asked = true;
+    slot.idleness.last_asked = now;
+    let (id, assignment, input_topic) = (slot.id, slot.assignment, slot.input_topic.clone());
+    // without an assistant the thread is ending anyway
+    let _ = requests.send(Request::CheckEnd { id, assignment, input_topic, position });
+}
+
+fn epoch_millis() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}

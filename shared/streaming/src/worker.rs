@@ -1,0 +1,70 @@
+//! What all threads of an instance share: the topology, the topics' sizes, the announcements, the stop switch.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rdkafka::ClientConfig;
+
+use crate::config::RuntimeConfig;
+use crate::progress::Board;
+use crate::task::{Step, Task, TaskId};
+use crate::telemetry::Telemetry;
+use crate::topology::{TaskContext, Topology};
+
+/// See the module.
+pub(crate) struct Worker {
+    pub(crate) topology: Topology,
+    pub(crate) config: RuntimeConfig,
+    pub(crate) kafka: ClientConfig,
+    pub(crate) group: String,
+    pub(crate) topics: Arc<[String]>,
+    pub(crate) semantics: u64,
+    pub(crate) pipelines: Vec<PipelineState>,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// A pipeline's sizes and announcements.
+pub(crate) struct PipelineState {
+    pub(crate) context: TaskContext,
+    pub(crate) board: Board,
+}
+
+impl Worker {
+    pub(crate) fn stopping(&self) -> bool {
+        self.stop.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The task behind a partition of an input topic.
+    pub(crate) fn task_id(&self, topic: &str, partition: i32) -> Option<TaskId> {
+        for (pipeline, state) in self.pipelines.iter().enumerate() {
+            if topic == &*state.context.source_topic {
+                return Some(TaskId { pipeline, step: Step::Fold, partition });
+            }
+            if topic == self.topics[usize::from(state.context.internal.repartition)] {
+                return Some(TaskId { pipeline, step: Step::Merge, partition });
+            }
+        }
+        None
+    }
+
+    pub(crate) fn new_task(&self, id: TaskId) -> Box<dyn Task> {
+        self.topology.pipelines[id.pipeline].make(id, &self.pipelines[id.pipeline].context)
+    }
+
+    pub(crate) fn state_topic_index(&self, id: TaskId) -> u16 {
+        let internal = self.pipelines[id.pipeline].context.internal;
+        match id.step {
+            Step::Fold => internal.fold_state,
+            Step::Merge => internal.merge_state,
+        }
+    }
+
+    pub(crate) fn state_topic(&self, id: TaskId) -> &str {
+        &self.topics[usize::from(self.state_topic_index(id))]
+    }
+
+    pub(crate) fn source_partitions(&self, id: TaskId) -> i32 {
+        self.pipelines[id.pipeline].context.source_partitions as i32
+    }
+}

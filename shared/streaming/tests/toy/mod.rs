@@ -1,0 +1,177 @@
+//! A second worker, to prove that the runtime knows no metric: sums of amounts by key over sliding windows.
+//! Source records: the value is `event_time,amount` in text, the key is the group.
+#![allow(dead_code, unreachable_pub)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use records::{Reason, Rejection};
+use streaming::config::{DEFAULTS, RuntimeConfig};
+use streaming::operator::{Fold, Merge, Record, RestoreError, Source, SourceError, StateSize, Timed};
+use streaming::output::{FoldOutput, MergeOutput};
+use streaming::window::Windows;
+use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, Topology};
+
+pub const WINDOW: i64 = 60;
+pub const SLIDE: i64 = 20;
+pub const BOUND: i64 = 10;
+
+pub struct Amount<'a> {
+    time: i64,
+    amount: i64,
+    key: &'a [u8],
+}
+
+impl Timed for Amount<'_> {
+    fn event_time(&self) -> i64 {
+        self.time
+    }
+}
+
+pub struct Amounts;
+
+impl Source for Amounts {
+    type Event<'a> = Amount<'a>;
+
+    fn decode<'a>(&mut self, record: &Record<'a>) -> Result<Amount<'a>, SourceError> {
+        let text = std::str::from_utf8(record.value.unwrap_or_default()).unwrap_or_default();
+        let (time, amount) = text.split_once(',').ok_or_else(|| Rejection::new(Reason::Undecodable, text))?;
+        match (time.parse(), amount.parse(), record.key) {
+            (Ok(time), Ok(amount), Some(key)) => Ok(Amount { time, amount, key }),
+            _ => Err(Rejection::new(Reason::BadValue, text).into()),
+        }
+    }
+}
+
+type Sums = BTreeMap<Vec<u8>, (u64, i64)>;
+
+/// Sums by pane and key; a window is the sum of its panes.
+pub struct SumFold {
+    windows: Windows,
+    panes: BTreeMap<i64, Sums>,
+}
+
+impl Fold for SumFold {
+    type Source = Amounts;
+
+    fn apply(&mut self, event: &Amount<'_>) {
+        let pane = self.panes.entry(self.windows.pane_end(event.time)).or_default();
+        let sum = pane.entry(event.key.to_vec()).or_default();
+        sum.0 += 1;
+        sum.1 += event.amount;
+    }
+
+    fn next_end(&self, after: i64) -> Option<i64> {
+        let first = *self.panes.keys().next()?;
+        Some(first.max(after.saturating_add(1)).div_euclid(SLIDE) * SLIDE)
+            .map(|end| if end > after { end } else { end + SLIDE })
+    }
+
+    fn close(&mut self, end: i64, out: &mut FoldOutput) {
+        let mut sums = Sums::new();
+        for (_, pane) in self.panes.range(self.windows.start(end) + 1..=end) {
+            for (key, (count, amount)) in pane {
+                let sum = sums.entry(key.clone()).or_default();
+                sum.0 += count;
+                sum.1 += amount;
+            }
+        }
+        for (key, sum) in &sums {
+            out.summary(end, key, key, |into| into.extend(postcard::to_stdvec(sum).unwrap()));
+        }
+        self.panes.retain(|pane, _| self.windows.leaves_at(*pane) > end + SLIDE);
+    }
+
+    fn size(&self) -> StateSize {
+        StateSize { keys: self.panes.values().map(|pane| pane.len() as u64).sum(), bytes: 0 }
+    }
+
+    fn snapshot(&self, into: &mut Vec<u8>) {
+        into.extend(postcard::to_stdvec(&self.panes).unwrap());
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        self.panes = postcard::from_bytes(bytes).map_err(|error| RestoreError(error.to_string()))?;
+        Ok(())
+    }
+}
+
+/// Adds; rows are `end,key,count,amount` in text.
+pub struct SumMerge;
+
+impl Merge for SumMerge {
+    type Summary = (u64, i64);
+
+    fn decode(&self, bytes: &[u8]) -> Result<(u64, i64), RestoreError> {
+        postcard::from_bytes(bytes).map_err(|error| RestoreError(error.to_string()))
+    }
+
+    fn encode(&self, summary: &(u64, i64), into: &mut Vec<u8>) {
+        into.extend(postcard::to_stdvec(summary).unwrap());
+    }
+
+    fn merge(&self, into: &mut (u64, i64), other: (u64, i64)) {
+        into.0 += other.0;
+        into.1 += other.1;
+    }
+
+    fn close(&mut self, end: i64, groups: BTreeMap<Box<[u8]>, (u64, i64)>, out: &mut MergeOutput) {
+        for (key, (count, amount)) in groups {
+            let row = format!("{end},{},{count},{amount}", String::from_utf8_lossy(&key));
+            out.records.push(0, None, &key, |into| into.extend_from_slice(row.as_bytes()));
+        }
+    }
+}
+
+/// A fold without state.
+pub fn sum_fold() -> SumFold {
+    SumFold { windows: Windows::new(WINDOW, SLIDE).unwrap(), panes: BTreeMap::new() }
+}
+
+/// A topology on topics of its own.
+pub fn topology(worker: &str, source: &str, idle_timeout: Duration) -> Topology {
+    let windows = Windows::new(WINDOW, SLIDE).unwrap();
+    let time = EventTime { windows, out_of_orderness: BOUND, max_future_skew: 30_000, idle_timeout };
+    let fold = || (Amounts, sum_fold());
+    Topology {
+        worker: worker.to_owned(),
+        outputs: vec![OutputTopic { name: format!("{worker}.sums"), cleanup: Cleanup::Delete }],
+        late_topic: format!("{worker}.late"),
+        dead_letter_topic: format!("{worker}.dead-letters"),
+        semantics: format!("window = {WINDOW}\nslide = {SLIDE}"),
+        pipelines: vec![Pipeline::new(source, time, fold, || SumMerge)],
+    }
+}
+
+/// The default runtime with short intervals.
+pub fn config(instance: &str) -> RuntimeConfig {
+    #[derive(serde::Deserialize)]
+    struct File {
+        runtime: RuntimeConfig,
+    }
+    let mut config = toml::from_str::<File>(DEFAULTS).unwrap().runtime;
+    config.instance = instance.to_owned();
+    config.snapshot_interval = service::HumanDuration::from_millis(500).unwrap();
+    config.transaction_timeout = service::HumanDuration::from_millis(5_000).unwrap();
+    config
+}
+
+/// What a batch job computes: rows of all windows with data that end at or before `watermark`.
+pub fn batch(accepted: &[(String, i64, i64)], watermark: i64) -> Vec<String> {
+    let mut rows = Vec::new();
+    let first = accepted.iter().map(|(_, time, _)| *time).min().unwrap();
+    let mut end = first.div_euclid(SLIDE) * SLIDE;
+    while end <= watermark {
+        let mut sums: BTreeMap<&str, (u64, i64)> = BTreeMap::new();
+        for (key, time, amount) in accepted.iter().filter(|(_, time, _)| end - WINDOW < *time && *time <= end) {
+            let _ = time;
+            let sum = sums.entry(key).or_default();
+            sum.0 += 1;
+            sum.1 += amount;
+        }
+        rows.extend(sums.into_iter().map(|(key, (count, amount))| format!("{end},{key},{count},{amount}")));
+        end += SLIDE;
+    }
+    rows.sort();
+    rows
+}

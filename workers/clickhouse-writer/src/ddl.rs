@@ -1,0 +1,163 @@
+//! The DDL of `schemas/clickhouse`, embedded, and how it is applied. Every statement may be run again.
+
+use crate::server::Server;
+use crate::verdict::InsertError;
+
+/// File names and texts, in the order in which they are applied.
+pub const FILES: &[(&str, &str)] = &[
+    ("00_database.sql", include_str!("../../../schemas/clickhouse/00_database.sql")),
+    ("10_session_entropy.sql", include_str!("../../../schemas/clickhouse/10_session_entropy.sql")),
+    ("11_session_entropy_final.sql", include_str!("../../../schemas/clickhouse/11_session_entropy_final.sql")),
+    ("20_session_freshness.sql", include_str!("../../../schemas/clickhouse/20_session_freshness.sql")),
+    ("21_session_freshness_final.sql", include_str!("../../../schemas/clickhouse/21_session_freshness_final.sql")),
+];
+
+/// Creates what is missing.
+///
+/// # Errors
+/// What ClickHouse says to the first statement that it refuses, and the statement's file.
+pub async fn apply(server: &Server) -> Result<(), (&'static str, InsertError)> {
+    for (name, text) in FILES {
+        for statement in statements(text, server.database()) {
+            server.query(&statement).await.map_err(|error| (*name, error))?;
+        }
+        tracing::info!(file = name, database = server.database(), "applied");
+    }
+    Ok(())
+}
+
+/// The statements of a file: a `;` at the end of a line ends one. The files say `recwatch` for the database.
+fn statements(text: &str, database: &str) -> Vec<String> {
+    let mut statements = Vec::new();
+    let mut statement = String::new();
+    for line in text.lines().filter(|line| !line.starts_with("--")) {
+        statement.push_str(line);
+        statement.push('\n');
+        if line.trim_end().ends_with(';') {
+            let whole = std::mem::take(&mut statement);
+            statements.push(whole.trim().trim_end_matches(';').to_owned());
+        }
+    }
+    if !statement.trim().is_empty() {
+        statements.push(statement.trim().to_owned());
+    }
+    if database != "recwatch" {
+        for statement in &mut statements {
+            *statement =
+                statement.replace("recwatch.", &format!("{database}.")).replace("EXISTS recwatch", &format!("EXISTS {database}"));
+        }
+    }
+    statements
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{FILES, statements};
+    use crate::tables::{Kind, TABLES};
+
+    #[test]
+    fn every_file_of_the_folder_is_applied_in_the_order_of_the_names() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schemas/clickhouse");
+        let mut names: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".sql"))
+            .collect();
+        names.sort();
+        assert_eq!(names, FILES.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn each_file_is_one_statement_that_may_be_run_again() {
+        for (name, text) in FILES {
+            let statements = statements(text, "recwatch");
+            assert_eq!(statements.len(), 1, "{name}");
+            let again = statements[0].contains("IF NOT EXISTS") || statements[0].contains("CREATE OR REPLACE");
+            assert!(again && !statements[0].contains(';'), "{name}");
+        }
+    }
+
+    #[test]
+    fn another_database_takes_every_place_of_the_name() {
+        for (name, text) in FILES {
+            for statement in statements(text, "other") {
+                assert!(!statement.contains("recwatch"), "{name}: {statement}");
+            }
+        }
+    }
+
+    /// Columns of the table's DDL, as (name, type), in order.
+    fn columns_of_ddl(table: &str) -> Vec<(String, String)> {
+        let file = FILES.iter().find(|(name, _)| name.ends_with(&format!("_{table}.sql"))).unwrap();
+        let statement = statements(file.1, "recwatch").remove(0);
+        let body = statement.split_once("\n(\n").unwrap().1.split_once("\n)\n").unwrap().0;
+        body.lines()
+            .map(|line| {
+                let (name, rest) = line.trim().split_once(' ').unwrap();
+                let rest = rest.trim_start();
+                let end = [" CODEC", " DEFAULT", " COMMENT", ","].iter().filter_map(|word| {
+                    // the comma inside DateTime64(3, 'UTC') ends nothing
+                    rest.match_indices(word).map(|(at, _)| at).find(|at| rest[..*at].matches('(').count() == rest[..*at].matches(')').count())
+                });
+                let type_name = rest[..end.min().unwrap_or(rest.len())].trim();
+                (name.to_owned(), type_name.to_owned())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_ddl_has_each_column_that_is_sent_in_a_type_that_takes_it_and_only_inserted_at_besides() {
+        for table in TABLES {
+            let ddl: BTreeMap<String, String> = columns_of_ddl(table.name).into_iter().collect();
+            for column in table.columns {
+                let type_name = ddl.get(column.name).unwrap_or_else(|| panic!("{}.{}", table.name, column.name));
+                assert!(column.kind.accepted_types().contains(&type_name.as_str()), "{}: {type_name}", column.name);
+            }
+            assert_eq!(ddl.len(), table.columns.len() + 1, "{}", table.name);
+            assert_eq!(ddl["inserted_at"], "DateTime64(3, 'UTC')");
+        }
+    }
+
+    /// The Avro schema of a table's rows is the one whose name in snake case is the table's.
+    fn avro_fields(table: &str) -> BTreeMap<String, Kind> {
+        let name: String = table.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
+        let (_, text) = records::SCHEMAS.iter().find(|(schema, _)| *schema == name).unwrap();
+        let schema: serde_json::Value = serde_json::from_str(text).unwrap();
+        let kind = |field: &serde_json::Value| match &field["type"] {
+            serde_json::Value::String(name) if name == "string" => Kind::Text,
+            serde_json::Value::String(name) if name == "long" => Kind::Count,
+            serde_json::Value::String(name) if name == "double" => Kind::Float,
+            serde_json::Value::Array(union) if union[0] == "null" && union[1] == "double" => Kind::OptionalFloat,
+            serde_json::Value::Object(logical) if logical["logicalType"] == "timestamp-millis" => Kind::Time,
+            other => panic!("{other}"),
+        };
+        let fields = schema["fields"].as_array().unwrap();
+        fields.iter().map(|field| (field["name"].as_str().unwrap().to_owned(), kind(field))).collect()
+    }
+
+    #[test]
+    fn the_columns_that_are_sent_are_the_fields_of_the_avro_schema() {
+        for table in TABLES {
+            let sent: BTreeMap<String, Kind> =
+                table.columns.iter().map(|column| (column.name.to_owned(), column.kind)).collect();
+            assert_eq!(sent, avro_fields(table.name), "{}", table.name);
+        }
+    }
+
+    #[test]
+    fn the_sorting_key_holds_the_window_and_every_dimension() {
+        for table in TABLES {
+            let file = FILES.iter().find(|(name, _)| name.ends_with(&format!("_{}.sql", table.name))).unwrap();
+            let key = file.1.split_once("ORDER BY (").unwrap().1.split_once(')').unwrap().0;
+            let key: Vec<&str> = key.split(", ").collect();
+            for column in
+                ["window_start", "window_end", "domain", "surface", "user_segment", "rec_strategy", "ab_group", "item_type"]
+            {
+                assert!(key.contains(&column), "{}: {column}", table.name);
+            }
+            assert_eq!(key.contains(&"session_id"), table.name == "session_freshness");
+        }
+    }
+}

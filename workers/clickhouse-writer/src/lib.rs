@@ -1,0 +1,26 @@
+//! clickhouse-writer: reads the row topics of recwatch and inserts them into ClickHouse, each row once.
+//!
+//! ```text
+//! source ──▶ lane (decode, batch) ──▶ deliver (insert, retry, split, bisect) ──▶ dead letters ──▶ commit
+//! ```
+//!
+//! A lane is one table and its topic. Offsets are committed only when ClickHouse has acknowledged every row below them;
+//! what ClickHouse is told twice is one row, by its deduplication token and by the table's key.
+
+pub mod batch;
+pub mod config;
+pub mod ddl;
+pub mod dead_letters;
+pub mod deliver;
+pub mod lane;
+pub mod metrics;
+pub mod month;
+pub mod piece;
+pub mod rowbinary;
+pub mod server;
+pub mod source;
+pub mod tables;
+pub mod tls;
+pub mod topics;
+pub mod verdict;
+pub mod worker;

@@ -1,0 +1,304 @@
+//! The consumer of the row topics. Rebalance callbacks only record; the loop acts on what they recorded.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::message::BorrowedMessage;
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+use service::GroupProtocol;
+
+use crate::batch::Original;
+use crate::config::Runtime;
+
+/// The consumer group.
+pub const GROUP: &str = "recwatch.clickhouse-writer";
+
+/// Limit for a single question to the brokers.
+pub const ASK: Duration = Duration::from_secs(10);
+
+/// What the group has decided.
+#[derive(Debug, Clone)]
+pub enum Rebalance {
+    /// These partitions come.
+    Assign(TopicPartitionList),
+    /// These partitions leave.
+    Revoke(TopicPartitionList),
+}
+
+/// Where a new partition is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The first offset to read.
+    pub position: i64,
+    /// The committed offset, where there is one.
+    pub committed: Option<i64>,
+}
+
+/// Records what librdkafka calls back with; nothing here can wait or panic.
+#[derive(Default)]
+pub struct Recorder {
+    rebalances: Mutex<VecDeque<Rebalance>>,
+    /// Last stable offsets by topic and partition, as of the newest statistics.
+    ends: Mutex<BTreeMap<(String, i32), i64>>,
+    closing: AtomicBool,
+}
+
+impl ClientContext for Recorder {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                tracing::error!(fac, "{message}");
+            }
+            RDKafkaLogLevel::Warning => tracing::warn!(fac, "{message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(fac, "{message}"),
+            RDKafkaLogLevel::Debug => tracing::debug!(fac, "{message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "Kafka client");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, topic) in statistics.topics {
+            for (partition, state) in topic.partitions {
+                if state.ls_offset >= 0 {
+                    ends.insert((name.clone(), partition), state.ls_offset);
+                }
+            }
+        }
+    }
+}
+
+impl ConsumerContext for Recorder {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let assigned = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.closing.load(Ordering::Relaxed) {
+            // Nobody acts on records any more; unanswered, the consumer would never close.
+            let _ = if assigned { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
+            return;
+        }
+        let rebalance = if assigned { Rebalance::Assign(list.clone()) } else { Rebalance::Revoke(list.clone()) };
+        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push_back(rebalance);
+    }
+}
+
+/// A member of the group.
+pub struct Source {
+    consumer: BaseConsumer<Recorder>,
+}
+
+impl Source {
+    /// Joins the group for `topics`.
+    ///
+    /// # Errors
+    /// Where the client cannot be made.
+    pub fn join(kafka: &ClientConfig, runtime: &Runtime, topics: &[&str]) -> anyhow::Result<Self> {
+        let mut config = kafka.clone();
+        let defaults = [
+            // bounds what librdkafka holds ahead of the batches
+            ("queued.max.messages.kbytes", "16384"),
+            ("queued.min.messages", "20000"),
+            // librdkafka's default of 1 s costs consumers slower than the fetcher a good part of their rate
+            ("fetch.queue.backoff.ms", "5"),
+            ("statistics.interval.ms", "1000"),
+        ];
+        for (name, value) in defaults {
+            if config.get(name).is_none() {
+                config.set(name, value);
+            }
+        }
+        config
+            .set("group.id", GROUP)
+            .set("client.id", instance(runtime))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed");
+        match runtime.protocol {
+            GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
+            GroupProtocol::Classic => config
+                .set("group.protocol", "classic")
+                .set("partition.assignment.strategy", "cooperative-sticky")
+                .set("session.timeout.ms", runtime.session_timeout.as_millis().to_string())
+                .set("group.instance.id", instance(runtime)),
+        };
+        let consumer: BaseConsumer<Recorder> =
+            config.create_with_context(Recorder::default()).context("the Kafka consumer cannot be made")?;
+        consumer.subscribe(topics).context("the row topics cannot be subscribed to")?;
+        Ok(Self { consumer })
+    }
+
+    /// The next message, waiting for at most `wait`; serves callbacks.
+    #[must_use]
+    pub fn poll(&self, wait: Duration) -> Option<Result<BorrowedMessage<'_>, KafkaError>> {
+        self.consumer.poll(wait)
+    }
+
+    /// The oldest rebalance that was not acted upon.
+    #[must_use]
+    pub fn next_rebalance(&self) -> Option<Rebalance> {
+        self.consumer.context().rebalances.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// The last stable offset of a partition, as of the newest statistics.
+    #[must_use]
+    pub fn end(&self, topic: &str, partition: i32) -> Option<i64> {
+        let ends = self.consumer.context().ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.get(&(topic.to_owned(), partition)).copied()
+    }
+
+    /// Where new partitions are to be read from: at the committed offset, else at the log's start.
+    ///
+    /// # Errors
+    /// The outer one where the brokers do not answer (ask again); the inner one where a committed offset lies outside
+    /// of the log, so that rows were deleted unread or the topic is another one.
+    #[allow(clippy::type_complexity)]
+    pub fn starts(&self, list: &TopicPartitionList) -> Result<anyhow::Result<Vec<(String, i32, Start)>>, KafkaError> {
+        let mut ask = TopicPartitionList::new();
+        for element in list.elements() {
+            ask.add_partition(element.topic(), element.partition());
+        }
+        let committed = self.consumer.committed_offsets(ask, ASK)?;
+        let mut starts = Vec::new();
+        for element in committed.elements() {
+            element.error()?;
+            let (topic, partition) = (element.topic(), element.partition());
+            let (low, high) = self.consumer.fetch_watermarks(topic, partition, ASK)?;
+            let committed = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            match start(topic, partition, committed, low, high) {
+                Ok(start) => starts.push((topic.to_owned(), partition, start)),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(starts))
+    }
+
+    /// Takes partitions.
+    ///
+    /// # Errors
+    /// Where librdkafka refuses.
+    pub fn assign(&self, starts: &[(String, i32, Start)]) -> anyhow::Result<()> {
+        let mut list = TopicPartitionList::with_capacity(starts.len());
+        for (topic, partition, start) in starts {
+            list.add_partition_offset(topic, *partition, Offset::Offset(start.position))?;
+        }
+        self.consumer.incremental_assign(&list).context("new partitions cannot be taken")
+    }
+
+    /// Gives partitions up.
+    ///
+    /// # Errors
+    /// Where librdkafka refuses.
+    pub fn unassign(&self, list: &TopicPartitionList) -> anyhow::Result<()> {
+        self.consumer.incremental_unassign(list).context("partitions cannot be given up")
+    }
+
+    /// Whether the group has already given the partitions to others.
+    #[must_use]
+    pub fn assignment_lost(&self) -> bool {
+        self.consumer.assignment_lost()
+    }
+
+    /// Commits offsets, the next ones to read, and waits for the answer.
+    ///
+    /// # Errors
+    /// Where the group does not take them; they may be committed again.
+    pub fn commit(&self, offsets: &[(&str, i32, i64)]) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (topic, partition, next) in offsets {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*next))?;
+        }
+        self.consumer.commit(&list, CommitMode::Sync)
+    }
+
+    /// Pauses or resumes partitions of a topic.
+    ///
+    /// # Errors
+    /// Where librdkafka refuses.
+    pub fn pause(&self, topic: &str, partitions: impl Iterator<Item = i32>, paused: bool) -> anyhow::Result<()> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(topic, partition);
+        }
+        if list.count() == 0 {
+            return Ok(());
+        }
+        let result = if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        result.with_context(|| format!("partitions of {topic} cannot be paused or resumed"))
+    }
+
+    /// Leaves the group; the partitions go to the other members at once.
+    pub fn leave(self) {
+        self.consumer.context().closing.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The instance's name, as the cluster sees it.
+fn instance(runtime: &Runtime) -> String {
+    let host = || std::fs::read_to_string("/etc/hostname").map(|name| name.trim().to_owned()).unwrap_or_default();
+    let instance = if runtime.instance.is_empty() { host() } else { runtime.instance.clone() };
+    format!("clickhouse-writer-{instance}")
+}
+
+fn start(topic: &str, partition: i32, committed: Option<i64>, low: i64, high: i64) -> anyhow::Result<Start> {
+    let way_out = "to go on from the start of the log (rows written twice are one row), stop all instances and run: \
+                   clickhouse-writer --config FILE --reset-state";
+    match committed {
+        None => Ok(Start { position: low, committed: None }),
+        Some(offset) if offset < low => bail!(
+            "{topic}-{partition}: offset {offset} is committed, but the log begins at {low}: {} offsets were deleted \
+             before their rows were written; {way_out}",
+            low - offset
+        ),
+        Some(offset) if offset > high => bail!(
+            "{topic}-{partition}: offset {offset} is committed, but the log ends at {high}: was the topic deleted and \
+             created? {way_out}"
+        ),
+        Some(offset) => Ok(Start { position: offset, committed: Some(offset) }),
+    }
+}
+
+/// A message's parts, copied.
+#[must_use]
+pub fn original(message: &BorrowedMessage<'_>) -> Original {
+    Original {
+        key: message.key().map(Into::into),
+        value: message.payload().map(Into::into),
+        headers: message.headers().map(rdkafka::message::BorrowedHeaders::detach),
+        timestamp: message.timestamp().to_millis(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Start, start};
+
+    #[test]
+    fn reading_starts_at_the_committed_offset_else_at_the_start_of_the_log() {
+        assert_eq!(start("t", 0, None, 5, 9).unwrap(), Start { position: 5, committed: None });
+        assert_eq!(start("t", 0, Some(5), 5, 9).unwrap(), Start { position: 5, committed: Some(5) });
+        assert_eq!(start("t", 0, Some(9), 5, 9).unwrap(), Start { position: 9, committed: Some(9) });
+    }
+
+    #[test]
+    fn a_committed_offset_outside_of_the_log_is_told_with_the_way_out() {
+        let below = start("t", 3, Some(2), 5, 9).unwrap_err().to_string();
+        assert!(below.contains("t-3") && below.contains("3 offsets were deleted") && below.contains("--reset-state"), "{below}");
+        let above = start("t", 3, Some(10), 5, 9).unwrap_err().to_string();
+        assert!(above.contains("ends at 9") && above.contains("--reset-state"), "{above}");
+    }
+}

@@ -1,0 +1,137 @@
+//! The topics that the writer needs: checked at start, created where allowed; its offsets, forgotten by a reset.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::types::RDKafkaErrorCode;
+
+use crate::config::Configuration;
+use crate::source::{ASK, GROUP};
+
+/// Longer than the longest outage of ClickHouse: nothing is compacted or deleted before.
+const WEEK_MILLIS: &str = "604800000";
+/// The largest source record of 4 MiB and 64 KiB of headers.
+const MAX_DEAD_LETTER_BYTES: &str = "4259840";
+
+/// The brokers, as asked by a person or at the start.
+pub struct Cluster<'a> {
+    configuration: &'a Configuration,
+    kafka: ClientConfig,
+    admin: AdminClient<DefaultClientContext>,
+    options: AdminOptions,
+}
+
+impl<'a> Cluster<'a> {
+    /// A client; connects to nothing yet.
+    ///
+    /// # Errors
+    /// Where the client cannot be made.
+    pub fn new(configuration: &'a Configuration) -> anyhow::Result<Self> {
+        let kafka = configuration.kafka.client_config();
+        let admin = kafka.create().context("the Kafka admin client cannot be made")?;
+        let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
+        Ok(Self { configuration, kafka, admin, options })
+    }
+
+    /// Checks that all topics exist; creates those that are missing where `create` allows it.
+    ///
+    /// # Errors
+    /// Where no broker answers, or with every topic that is missing.
+    pub async fn check(&self, create: bool) -> anyhow::Result<()> {
+        let needed = self.needed();
+        let mut missing = self.missing(&needed)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if !create {
+            bail!(
+                "clickhouse-writer: topics are missing: {}. Create them, or run: clickhouse-writer --config FILE --create-topics",
+                missing.into_iter().collect::<Vec<_>>().join(", ")
+            );
+        }
+        let topics: Vec<NewTopic<'_>> = needed
+            .iter()
+            .filter(|(name, _)| missing.contains(name))
+            .map(|(name, settings)| self.new_topic(name, settings))
+            .collect();
+        for result in self.admin.create_topics(&topics, &self.options).await? {
+            match result {
+                Ok(topic) => tracing::info!(topic, "created"),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => bail!("topic {topic} cannot be created: {code}"),
+            }
+        }
+        let deadline = Instant::now() + ASK;
+        while !missing.is_empty() {
+            if Instant::now() > deadline {
+                bail!("created topics do not appear in the cluster's metadata within {ASK:?}: {missing:?}");
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            missing = self.missing(&needed)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the group's offsets, so that the next start reads the row topics from their beginning.
+    ///
+    /// # Errors
+    /// Where the group has members, or no broker answers.
+    pub async fn reset(&self) -> anyhow::Result<()> {
+        for result in self.admin.delete_groups(&[GROUP], &self.options).await? {
+            match result {
+                Ok(group) => tracing::info!(group, "the committed offsets are forgotten"),
+                Err((group, RDKafkaErrorCode::GroupIdNotFound)) => tracing::info!(group, "there is nothing to forget"),
+                Err((group, RDKafkaErrorCode::NonEmptyGroup)) => {
+                    bail!("group {group} has members: stop all instances of clickhouse-writer first");
+                }
+                Err((group, code)) => bail!("group {group} cannot be deleted: {code}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn needed(&self) -> Vec<(String, Vec<(&'static str, &'static str)>)> {
+        let mut needed: Vec<_> = self
+            .configuration
+            .tables()
+            .into_iter()
+            .map(|(table, topic)| {
+                let mut settings = vec![("cleanup.policy", table.cleanup_policy), ("retention.ms", WEEK_MILLIS)];
+                if table.cleanup_policy.contains("compact") {
+                    settings.push(("min.compaction.lag.ms", WEEK_MILLIS));
+                }
+                (topic, settings)
+            })
+            .collect();
+        let settings = vec![
+            ("cleanup.policy", "delete"),
+            ("retention.ms", WEEK_MILLIS),
+            ("max.message.bytes", MAX_DEAD_LETTER_BYTES),
+        ];
+        needed.push((self.configuration.dead_letters().to_owned(), settings));
+        needed
+    }
+
+    fn new_topic<'b>(&self, name: &'b str, settings: &[(&'static str, &'static str)]) -> NewTopic<'b> {
+        let runtime = &self.configuration.runtime;
+        let mut topic = NewTopic::new(name, runtime.partitions, TopicReplication::Fixed(runtime.replication_factor));
+        for (key, value) in settings {
+            topic = topic.set(key, value);
+        }
+        topic
+    }
+
+    fn missing(&self, needed: &[(String, Vec<(&'static str, &'static str)>)]) -> anyhow::Result<BTreeSet<String>> {
+        let client: BaseConsumer = self.kafka.create().context("the Kafka client cannot be made")?;
+        let metadata = client.fetch_metadata(None, ASK).with_context(|| {
+            format!("kafka.brokers = {:?}: no broker answers within {ASK:?}", self.configuration.kafka.brokers)
+        })?;
+        let existing: BTreeSet<&str> = metadata.topics().iter().map(rdkafka::metadata::MetadataTopic::name).collect();
+        Ok(needed.iter().map(|(name, _)| name).filter(|name| !existing.contains(name.as_str())).cloned().collect())
+    }
+}

@@ -1,0 +1,17 @@
+//! What the worker needs to know of an event.
+
+use streaming::operator::Timed;
+
+use crate::dimensions::Dimension;
+
+/// An interaction of a session.
+pub trait SessionEvent: Timed {
+    /// The session; not empty.
+    fn session_id(&self) -> &str;
+
+    /// The event; decides between events of one time, as text.
+    fn event_id(&self) -> &str;
+
+    /// A dimension's value; empty where the event has none.
+    fn dimension(&self, dimension: Dimension) -> &str;
+}

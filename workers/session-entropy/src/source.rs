@@ -1,0 +1,53 @@
+//! The interactions topic as the fold's source.
+
+use records::{DecodeError, Decoder, Interaction};
+use streaming::operator::{Record, Source, SourceError, Timed};
+
+use crate::dimensions::Dimension;
+use crate::event::SessionEvent;
+
+/// Decodes interactions.
+pub struct Interactions(pub Decoder<Interaction<'static>>);
+
+impl Source for Interactions {
+    type Event<'a> = Click<'a>;
+
+    fn decode<'a>(&mut self, record: &Record<'a>) -> Result<Click<'a>, SourceError> {
+        match self.0.decode(record.key, record.value) {
+            Ok(interaction) => Ok(Click(interaction)),
+            Err(DecodeError::Rejected(rejection)) => Err(SourceError::Rejected(rejection)),
+            Err(DecodeError::NoAnswer(error)) => Err(SourceError::NotNow(error.to_string())),
+        }
+    }
+}
+
+/// An interaction as the fold sees it.
+pub struct Click<'a>(Interaction<'a>);
+
+impl Timed for Click<'_> {
+    fn event_time(&self) -> i64 {
+        self.0.event_time
+    }
+}
+
+impl SessionEvent for Click<'_> {
+    fn session_id(&self) -> &str {
+        &self.0.session_id
+    }
+
+    fn event_id(&self) -> &str {
+        &self.0.event_id
+    }
+
+    fn dimension(&self, dimension: Dimension) -> &str {
+        let optional = match dimension {
+            Dimension::Domain => return &self.0.domain,
+            Dimension::Surface => &self.0.surface,
+            Dimension::UserSegment => &self.0.user_segment,
+            Dimension::RecStrategy => &self.0.rec_strategy,
+            Dimension::AbGroup => &self.0.ab_group,
+            Dimension::ItemType => &self.0.item_type,
+        };
+        optional.as_deref().unwrap_or_default()
+    }
+}
