@@ -13,6 +13,8 @@ use crate::components;
 
 /// Names the components of a stack that runs on without the program that started it.
 const FILE: &str = "stack.json";
+/// The folder in it for the caller's files.
+pub(crate) const WORK: &str = "work";
 /// How long a component may take to end in an orderly way.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -60,6 +62,11 @@ impl DetachedStack {
         self.components.iter().any(|running| self.is_alive(running))
     }
 
+    /// The folder that it keeps its data and logs in.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Ends its processes, in an orderly way if they do so within 15 s; the folder stays.
     ///
     /// # Errors
@@ -85,6 +92,36 @@ impl DetachedStack {
             .map(|running| format!("{} ({})", running.component, running.pid))
             .collect();
         bail!("still running after SIGKILL: {}", left.join(", "))
+    }
+}
+
+/// Removes what a stack wrote into its folder, and the folder if nothing else is in it.
+///
+/// # Errors
+/// A stack still runs there, or something may not be removed.
+pub fn remove_data(directory: &Path) -> Result<()> {
+    if DetachedStack::find(directory)?.is_some_and(|stack| stack.is_any_alive()) {
+        bail!("the stack in {} still runs: its data is in use", directory.display());
+    }
+    let folders = Component::ALL.iter().map(|component| component.name().to_owned()).chain([WORK.to_owned()]);
+    for folder in folders {
+        gone(fs::remove_dir_all(directory.join(&folder)), directory, &folder)?;
+    }
+    let files = Component::ALL.iter().map(|component| format!("{component}.log")).chain([FILE.to_owned()]);
+    for file in files {
+        gone(fs::remove_file(directory.join(&file)), directory, &file)?;
+    }
+    // It stays where somebody else keeps something in it.
+    let _ = fs::remove_dir(directory);
+    Ok(())
+}
+
+fn gone(removal: std::io::Result<()>, directory: &Path, name: &str) -> Result<()> {
+    match removal {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be removed", directory.join(name).display()))
+        }
+        _ => Ok(()),
     }
 }
 

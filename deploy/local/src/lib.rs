@@ -40,7 +40,7 @@ mod worker;
 mod workspace;
 
 pub use component::{Component, Components};
-pub use home::{DetachedStack, Running};
+pub use home::{DetachedStack, Running, remove_data};
 pub use options::{Load, Options, Ports};
 pub use processes::{Exit, Launch, Process, Signal, ThrowAwayDirectory};
 pub use progress::Progress;

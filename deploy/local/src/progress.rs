@@ -35,8 +35,3 @@ impl Progress for Lines {
         eprintln!("{step}: {message}");
     }
 }
-
-/// What suits standard error: moving lines on a terminal, plain ones elsewhere.
-pub fn for_terminal() -> Box<dyn Progress> {
-    Box::new(Lines)
-}

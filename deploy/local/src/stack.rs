@@ -122,7 +122,7 @@ impl Stack {
 
     /// A folder inside [`Stack::directory`] for the caller's files: worker configurations, logs.
     pub fn work_directory(&self) -> PathBuf {
-        self.directory().join("work")
+        self.directory().join(home::WORK)
     }
 
     /// Kafka's bootstrap servers, `127.0.0.1:PORT`.
@@ -196,6 +196,15 @@ impl Stack {
         self.slot(component).process.as_ref().with_context(|| format!("{component} does not run"))?.signal(signal)
     }
 
+    /// The components that were started and not stopped.
+    pub fn running(&self) -> Vec<Running> {
+        let pid = |component| self.slot(component).process.as_ref().map(Process::pid);
+        Component::ALL
+            .into_iter()
+            .filter_map(|component| Some(Running { component, pid: pid(component)?, address: self.address(component) }))
+            .collect()
+    }
+
     /// The components that died without being asked to, each with the tail of its log.
     pub fn casualties(&self) -> Vec<String> {
         Component::ALL
@@ -235,15 +244,8 @@ impl Stack {
     pub fn detach(self) -> Result<DetachedStack> {
         let Home::Given(directory) = &self.home else { bail!("a stack in a temporary folder cannot be detached") };
         let directory = directory.clone();
-        let running: Vec<Running> = Component::ALL
-            .into_iter()
-            .filter_map(|component| {
-                let pid = self.slot(component).process.as_ref()?.pid();
-                Some(Running { component, pid, address: self.address(component) })
-            })
-            .collect();
         // First, so that nothing ever runs on unseen.
-        home::record(&directory, &running)?;
+        home::record(&directory, &self.running())?;
         for component in Component::ALL {
             if let Some(process) = self.slot(component).process.take() {
                 process.release()?;

@@ -128,7 +128,6 @@ fn follow(cargo: &Process, progress: &dyn Progress) -> Result<()> {
     let started = std::time::Instant::now();
     let mut shown = String::new();
     let exit = loop {
-        // The wait fails only because the time is not up for cargo.
         match cargo.wait_up_to(LOOK_EVERY)? {
             Some(exit) => break exit,
             None if started.elapsed() > DEADLINE => bail!("cargo build has not ended after {DEADLINE:?}"),
