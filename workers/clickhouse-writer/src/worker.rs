@@ -138,8 +138,7 @@ impl<S: Sink> Worker<S> {
             if ending {
                 let deadline = self.shutdown.deadline().saturating_sub(LEAVE);
                 let give_up_at = *give_up_at.get_or_insert(now + deadline);
-                if self.lanes.iter().all(Lane::is_idle) {
-                    self.commit();
+                if self.lanes.iter().all(|lane| lane.is_idle() && lane.committable().is_empty()) {
                     return Ok(());
                 }
                 if now >= give_up_at {
