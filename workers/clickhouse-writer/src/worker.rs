@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, TopicPartitionList};
-use service::{Condition, Shutdown};
+use service::{Condition, Shutdown, Throttle};
 
 use crate::batch::{Batch, Place};
 use crate::dead_letters::DeadLetters;
@@ -75,6 +75,7 @@ pub struct Worker<S> {
     assigning: Option<TopicPartitionList>,
     not_before: Instant,
     ask_registry_at: Instant,
+    poll_log: Throttle,
 }
 
 impl<S: Sink> Worker<S> {
@@ -110,6 +111,7 @@ impl<S: Sink> Worker<S> {
             assigning: None,
             not_before: now,
             ask_registry_at: now,
+            poll_log: Throttle::new(Duration::from_secs(10)),
         }
     }
 
@@ -142,7 +144,9 @@ impl<S: Sink> Worker<S> {
                     return Ok(());
                 }
                 if now >= give_up_at {
-                    tracing::warn!("rows that were not delivered in time stay uncommitted; the next start reads them again");
+                    tracing::warn!(
+                        "rows that were not delivered in time stay uncommitted; the next start reads them again"
+                    );
                     return Ok(());
                 }
             }
@@ -200,7 +204,9 @@ impl<S: Sink> Worker<S> {
                 }
             }
         }
-        tracing::info!(partitions = %described(list), "partitions taken");
+        if !starts.is_empty() {
+            tracing::info!(partitions = %described(list), "partitions taken");
+        }
         self.assigned.ok();
         Ok(true)
     }
@@ -234,15 +240,15 @@ impl<S: Sink> Worker<S> {
             .lanes
             .iter()
             .enumerate()
-            .flat_map(|(index, lane)| lane.committable().into_iter().map(move |(partition, next)| (index, partition, next)))
+            .flat_map(|(index, lane)| {
+                lane.committable().into_iter().map(move |(partition, next)| (index, partition, next))
+            })
             .collect();
         if offsets.is_empty() {
             return;
         }
-        let list: Vec<(&str, i32, i64)> = offsets
-            .iter()
-            .map(|&(lane, partition, next)| (self.lanes[lane].topic.as_str(), partition, next))
-            .collect();
+        let list: Vec<(&str, i32, i64)> =
+            offsets.iter().map(|&(lane, partition, next)| (self.lanes[lane].topic.as_str(), partition, next)).collect();
         match self.source.commit(&list) {
             Ok(()) => {
                 for (lane, partition, next) in offsets {
@@ -284,7 +290,8 @@ impl<S: Sink> Worker<S> {
 
     fn start_delivery(&self, lane: usize, mut batch: Batch) {
         let (sink, end, metrics) = (self.delivery.sink.clone(), self.end.clone(), self.metrics.clone());
-        let (destination, dead_letters) = (self.delivery.destinations[lane].clone(), self.delivery.dead_letters.clone());
+        let (destination, dead_letters) =
+            (self.delivery.destinations[lane].clone(), self.delivery.dead_letters.clone());
         let policy = self.delivery.policy;
         self.delivery.runtime.spawn(async move {
             let result = deliver_all(&mut batch, &destination, &*sink, &policy, &dead_letters, &metrics).await;
@@ -310,7 +317,7 @@ impl<S: Sink> Worker<S> {
         for _ in 0..MESSAGES_PER_TURN {
             let message = match self.source.poll(wait) {
                 None => return Ok(()),
-                Some(Err(error)) => return judge(error),
+                Some(Err(error)) => return judge(error, &mut self.poll_log),
                 Some(Ok(message)) => message,
             };
             wait = Duration::ZERO;
@@ -374,7 +381,7 @@ async fn deliver_all(
 }
 
 /// Errors of polling that end the writer; librdkafka repeats the others by itself.
-fn judge(error: KafkaError) -> anyhow::Result<()> {
+fn judge(error: KafkaError, log: &mut Throttle) -> anyhow::Result<()> {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::AutoOffsetReset) => Err(error).context(
             "the position lies outside of the log: rows were deleted before they were written; to go on from the start of \
@@ -385,7 +392,9 @@ fn judge(error: KafkaError) -> anyhow::Result<()> {
         }
         _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => Err(error).context("the consumer cannot go on"),
         _ => {
-            tracing::warn!(%error, "Kafka consumer");
+            if let Some(left_out) = log.pass(Instant::now()) {
+                tracing::warn!(%error, left_out, "the consumer goes on after an error");
+            }
             Ok(())
         }
     }

@@ -18,8 +18,12 @@ use clickhouse_writer::verdict::{InsertError, Verdict};
 use fake_http::{Action, FakeHttp, Request};
 use service::{Health, Sources, load};
 
-const POLICY: Policy =
-    Policy { max_months: 100, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(5) };
+const POLICY: Policy = Policy {
+    max_months: 100,
+    first_pause: Duration::from_millis(1),
+    longest_pause: Duration::from_millis(5),
+    max_refused: 10,
+};
 
 fn server(url: &str, compression: &str) -> Server {
     let defaults = defaults();
@@ -80,8 +84,7 @@ fn an_insert_whose_acknowledgement_is_lost_is_sent_again_with_the_same_rows_and_
     assert!(batch.refusals().is_empty());
     let requests = fake.requests.lock().unwrap();
     assert_eq!(requests.len(), 5);
-    let expected: Vec<u8> =
-        b"header".iter().copied().chain((0..1000_i64).flat_map(i64::to_le_bytes)).collect();
+    let expected: Vec<u8> = b"header".iter().copied().chain((0..1000_i64).flat_map(i64::to_le_bytes)).collect();
     for request in requests.iter() {
         assert_eq!(request.body, expected);
         assert_eq!(request.parameters, requests[0].parameters);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -33,6 +33,7 @@ pub(crate) struct Rig {
     pub(crate) dead_letters: String,
     protocol: &'static str,
     registry: FakeHttp,
+    pub(crate) registry_down: Arc<AtomicBool>,
     directory: tempfile::TempDir,
     /// Tests share the writer's consumer group, so they take turns.
     _turn: MutexGuard<'static, ()>,
@@ -54,7 +55,10 @@ impl Rig {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         stack();
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
-        let registry = FakeHttp::start(|request| match request.path.as_str() {
+        let registry_down = Arc::new(AtomicBool::new(false));
+        let down = registry_down.clone();
+        let registry = FakeHttp::start(move |request| match request.path.as_str() {
+            _ if down.load(Ordering::SeqCst) => Action::Answer(503, String::new()),
             "/schemas/ids/1" => schema(SessionFreshness::SCHEMA),
             "/schemas/ids/2" => schema(SessionEntropy::SCHEMA),
             _ => Action::Answer(404, r#"{"error_code":40403,"message":"Schema not found"}"#.to_owned()),
@@ -66,6 +70,7 @@ impl Rig {
             dead_letters: format!("dead-letters-{number}"),
             protocol,
             registry,
+            registry_down,
             directory: tempfile::tempdir().unwrap(),
             _turn: turn,
         }
@@ -214,6 +219,16 @@ impl Instance {
             .filter(|line| line.starts_with(start))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
+    }
+
+    /// Whether any partition is owned.
+    pub(crate) fn owns_partitions(&self) -> bool {
+        get(&format!("{}/metrics", self.url)).is_some_and(|text| text.contains("recwatch_clickhouse_writer_position{"))
+    }
+
+    /// Whether all that was taken is committed: `offsets` in all.
+    pub(crate) fn has_committed(&self, offsets: f64) -> bool {
+        self.metric("recwatch_clickhouse_writer_committed{") == offsets
     }
 
     /// Whether `/readyz` says that it is ready.
