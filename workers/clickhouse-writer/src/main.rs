@@ -51,9 +51,7 @@ fn run(context: &Context<Configuration>, apply_ddl: bool, runtime: &tokio::runti
     let (settings, shutdown) = (&context.settings, &context.shutdown);
     let server = Server::new(&settings.clickhouse)?;
     if apply_ddl {
-        runtime.block_on(server.wait_until_up(shutdown))?;
-        let applied = runtime.block_on(ddl::apply(&server));
-        return applied.map_err(|(file, error)| anyhow::Error::new(error).context(format!("{file} is refused")));
+        return runtime.block_on(apply(&server, shutdown));
     }
     let cluster = Cluster::new(settings)?;
     if context.arguments.reset_state {
@@ -91,6 +89,12 @@ fn run(context: &Context<Configuration>, apply_ddl: bool, runtime: &tokio::runti
     Worker::new(source, lanes, delivery, metrics, &context.health, shutdown.clone()).run()
 }
 
+async fn apply(server: &Server, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let up = server.wait_until_up(shutdown).await.with_context(|| at(server))?;
+    anyhow::ensure!(up, "the end was asked for while ClickHouse at {} was waited for", server.url());
+    ddl::apply(server).await.map_err(|(file, error)| anyhow::Error::new(error).context(format!("{file} is refused")))
+}
+
 /// The tables, once ClickHouse is up and has them all; `None` where the end was asked for first.
 async fn destinations(
     server: &Server,
@@ -101,19 +105,16 @@ async fn destinations(
     let mut problems = Vec::new();
     for (table, topic) in settings.tables() {
         loop {
-            if server
-                .wait_until_up(shutdown)
-                .await
-                .is_err_and(|error| !error.is::<clickhouse_writer::verdict::InsertError>())
-            {
+            if !server.wait_until_up(shutdown).await.with_context(|| at(server))? {
                 return Ok(None);
             }
             match server.destination(table, &topic).await {
                 Ok(destination) => found.push(Arc::new(destination)),
                 Err(TableError::Unfit(problem)) => problems.push(problem),
                 Err(TableError::Server(error)) if error.verdict == Verdict::Stop => {
-                    return Err(error).with_context(|| format!("clickhouse.url = {:?}", server.url()));
+                    return Err(error).with_context(|| at(server));
                 }
+                // It went away again.
                 Err(TableError::Server(_)) => continue,
             }
             break;
@@ -121,4 +122,8 @@ async fn destinations(
     }
     anyhow::ensure!(problems.is_empty(), "{}", problems.join("; "));
     Ok(Some(found))
+}
+
+fn at(server: &Server) -> String {
+    format!("clickhouse.url = {:?}", server.url())
 }

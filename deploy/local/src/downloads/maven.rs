@@ -57,7 +57,7 @@ fn define(key: &str, value: &std::ffi::OsStr) -> OsString {
 }
 
 fn run(tools: &Tools, directory: &Path, goals: &[&str], arguments: Vec<OsString>) -> Result<()> {
-    let fixed = ["--batch-mode", "--quiet"].into_iter().map(OsString::from);
+    let fixed = ["--batch-mode", "--quiet", "--update-snapshots"].into_iter().map(OsString::from);
     let goals = goals.iter().map(|goal| OsString::from(format!("{PLUGIN}:{goal}")));
     let launch = Launch {
         name: "Maven".to_owned(),
