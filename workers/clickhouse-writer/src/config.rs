@@ -165,7 +165,11 @@ impl Validate for Configuration {
             } else if topic.is_empty() {
                 problems.add(format!("topics.{key}"), "\"\"", "a topic's name");
             } else if let Some(other) = users.insert(topic, key) {
-                problems.add(format!("topics.{key}"), format!("{topic:?}"), format!("another topic than topics.{other}"));
+                problems.add(
+                    format!("topics.{key}"),
+                    format!("{topic:?}"),
+                    format!("another topic than topics.{other}"),
+                );
             }
         }
         problems.within("clickhouse", &self.clickhouse);
@@ -181,8 +185,14 @@ impl Validate for Configuration {
 impl Validate for ClickHouse {
     fn validate(&self, problems: &mut Problems) {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if !self.database.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !self.database.chars().all(plain) {
-            problems.add("database", format!("{:?}", self.database), "letters, digits and _, not beginning with a digit");
+        if !self.database.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            || !self.database.chars().all(plain)
+        {
+            problems.add(
+                "database",
+                format!("{:?}", self.database),
+                "letters, digits and _, not beginning with a digit",
+            );
         }
         if self.user.is_empty() && !self.password.is_empty() {
             problems.add("user", "\"\"", "set where password is");
@@ -283,8 +293,14 @@ pub(crate) mod tests {
             "runtime.partitions=0",
         ])
         .unwrap_err();
-        let expected =
-            ["session_entropie", "clickhouse.database", "batch.max_rows", "batch.max_wait", "topics.", "runtime.partitions"];
+        let expected = [
+            "session_entropie",
+            "clickhouse.database",
+            "batch.max_rows",
+            "batch.max_wait",
+            "topics.",
+            "runtime.partitions",
+        ];
         for key in expected {
             assert!(problems.contains(key), "{key} in:\n{problems}");
         }

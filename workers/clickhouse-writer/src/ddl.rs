@@ -43,8 +43,9 @@ fn statements(text: &str, database: &str) -> Vec<String> {
     }
     if database != "recwatch" {
         for statement in &mut statements {
-            *statement =
-                statement.replace("recwatch.", &format!("{database}.")).replace("EXISTS recwatch", &format!("EXISTS {database}"));
+            *statement = statement
+                .replace("recwatch.", &format!("{database}."))
+                .replace("EXISTS recwatch", &format!("EXISTS {database}"));
         }
     }
     statements
@@ -99,7 +100,9 @@ mod tests {
                 let rest = rest.trim_start();
                 let end = [" CODEC", " DEFAULT", " COMMENT", ","].iter().filter_map(|word| {
                     // the comma inside DateTime64(3, 'UTC') ends nothing
-                    rest.match_indices(word).map(|(at, _)| at).find(|at| rest[..*at].matches('(').count() == rest[..*at].matches(')').count())
+                    rest.match_indices(word)
+                        .map(|(at, _)| at)
+                        .find(|at| rest[..*at].matches('(').count() == rest[..*at].matches(')').count())
                 });
                 let type_name = rest[..end.min().unwrap_or(rest.len())].trim();
                 (name.to_owned(), type_name.to_owned())
@@ -152,9 +155,16 @@ mod tests {
             let file = FILES.iter().find(|(name, _)| name.ends_with(&format!("_{}.sql", table.name))).unwrap();
             let key = file.1.split_once("ORDER BY (").unwrap().1.split_once(')').unwrap().0;
             let key: Vec<&str> = key.split(", ").collect();
-            for column in
-                ["window_start", "window_end", "domain", "surface", "user_segment", "rec_strategy", "ab_group", "item_type"]
-            {
+            for column in [
+                "window_start",
+                "window_end",
+                "domain",
+                "surface",
+                "user_segment",
+                "rec_strategy",
+                "ab_group",
+                "item_type",
+            ] {
                 assert!(key.contains(&column), "{}: {column}", table.name);
             }
             assert_eq!(key.contains(&"session_id"), table.name == "session_freshness");

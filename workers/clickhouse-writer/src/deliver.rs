@@ -220,7 +220,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_insert_that_was_stored_but_not_acknowledged_is_sent_again_under_the_same_token() {
-        let failures = vec![(error(Verdict::Retry), true), (error(Verdict::Retry), false), (error(Verdict::Retry), true)];
+        let failures =
+            vec![(error(Verdict::Retry), true), (error(Verdict::Retry), false), (error(Verdict::Retry), true)];
         let memory = Memory { failures: Mutex::new(failures), ..Memory::default() };
         run(&memory, sorted(&[(0, 1, 201_401, 1), (0, 2, 201_401, 2)])).await.unwrap();
         assert_eq!(memory.sorted(), [1, 2]);

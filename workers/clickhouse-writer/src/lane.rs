@@ -119,7 +119,8 @@ impl Lane {
             Ok(()) => None,
             Err((DecodeError::Rejected(rejection), original)) => {
                 let reason = rejection.reason.name();
-                self.filling.refuse(Refusal { place, original, stage: "decode", reason, message: rejection.message }, now);
+                self.filling
+                    .refuse(Refusal { place, original, stage: "decode", reason, message: rejection.message }, now);
                 Some(reason)
             }
             Err((DecodeError::NoAnswer(error), original)) => return Err((error.to_string(), original)),

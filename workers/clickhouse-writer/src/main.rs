@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use clickhouse_writer::config::{Configuration, defaults};
+use clickhouse_writer::ddl;
 use clickhouse_writer::dead_letters::DeadLetters;
 use clickhouse_writer::deliver::Destination;
 use clickhouse_writer::lane::Lane;
@@ -16,7 +17,6 @@ use clickhouse_writer::source::Source;
 use clickhouse_writer::topics::Cluster;
 use clickhouse_writer::verdict::Verdict;
 use clickhouse_writer::worker::{Delivery, Worker};
-use clickhouse_writer::ddl;
 use records::{Registry, RegistryConfig};
 use service::{Arguments, Context, Program, Shutdown};
 
@@ -105,7 +105,11 @@ async fn destinations(
     let mut problems = Vec::new();
     for (table, topic) in settings.tables() {
         loop {
-            if server.wait_until_up(shutdown).await.is_err_and(|error| !error.is::<clickhouse_writer::verdict::InsertError>()) {
+            if server
+                .wait_until_up(shutdown)
+                .await
+                .is_err_and(|error| !error.is::<clickhouse_writer::verdict::InsertError>())
+            {
                 return Ok(None);
             }
             match server.destination(table, &topic).await {

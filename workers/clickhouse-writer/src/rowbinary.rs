@@ -82,7 +82,13 @@ mod tests {
     #[test]
     fn values_are_written_as_clickhouse_documents_them() {
         let mut bytes = Vec::new();
-        RowWriter::new(&mut bytes).text("né").time(1).count(2).float(0.5).optional_float(None).optional_float(Some(0.0));
+        RowWriter::new(&mut bytes)
+            .text("né")
+            .time(1)
+            .count(2)
+            .float(0.5)
+            .optional_float(None)
+            .optional_float(Some(0.0));
         let expected: Vec<u8> = [
             &[3, b'n', 0xc3, 0xa9][..],
             &[1, 0, 0, 0, 0, 0, 0, 0],

@@ -218,7 +218,9 @@ fn fit<'a>(
             Some(found) if accepted.contains(&found.type_name.as_str()) => {
                 columns.push((column.name, found.type_name.as_str()));
             }
-            Some(found) => problems.push(format!("{} is {}, not {}", column.name, found.type_name, accepted.join(" or "))),
+            Some(found) => {
+                problems.push(format!("{} is {}, not {}", column.name, found.type_name, accepted.join(" or ")))
+            }
             None => problems.push(format!("{} ({}) is missing", column.name, accepted.join(" or "))),
         }
     }
@@ -272,7 +274,8 @@ mod tests {
 
     #[test]
     fn the_answer_about_columns_is_read() {
-        let answer = b"{\"name\":\"window_end\",\"type\":\"DateTime64(3, 'UTC')\"}\n{\"name\":\"a\",\"type\":\"String\"}\n";
+        let answer =
+            b"{\"name\":\"window_end\",\"type\":\"DateTime64(3, 'UTC')\"}\n{\"name\":\"a\",\"type\":\"String\"}\n";
         let found = parse_columns(answer).unwrap();
         assert_eq!((found.len(), found[0].type_name.as_str()), (2, "DateTime64(3, 'UTC')"));
     }

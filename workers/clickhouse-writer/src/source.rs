@@ -297,7 +297,10 @@ mod tests {
     #[test]
     fn a_committed_offset_outside_of_the_log_is_told_with_the_way_out() {
         let below = start("t", 3, Some(2), 5, 9).unwrap_err().to_string();
-        assert!(below.contains("t-3") && below.contains("3 offsets were deleted") && below.contains("--reset-state"), "{below}");
+        assert!(
+            below.contains("t-3") && below.contains("3 offsets were deleted") && below.contains("--reset-state"),
+            "{below}"
+        );
         let above = start("t", 3, Some(10), 5, 9).unwrap_err().to_string();
         assert!(above.contains("ends at 9") && above.contains("--reset-state"), "{above}");
     }

@@ -54,7 +54,11 @@ impl InsertError {
 
 fn shortened(text: &str) -> String {
     let text = text.trim();
-    if text.len() <= MAX_MESSAGE_BYTES { text.to_owned() } else { format!("{}…", &text[..text.floor_char_boundary(MAX_MESSAGE_BYTES)]) }
+    if text.len() <= MAX_MESSAGE_BYTES {
+        text.to_owned()
+    } else {
+        format!("{}…", &text[..text.floor_char_boundary(MAX_MESSAGE_BYTES)])
+    }
 }
 
 /// The code of `Code: 252. DB::Exception: …`.
@@ -85,7 +89,9 @@ fn judge(code: Option<u32>, answer: &str) -> Verdict {
         // NOT_IMPLEMENTED, TYPE_MISMATCH, UNKNOWN_TABLE, SYNTAX_ERROR, UNKNOWN_FORMAT, UNKNOWN_DATABASE,
         // UNKNOWN_SETTING, READONLY, UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, IP_ADDRESS_NOT_ALLOWED,
         // QUERY_IS_PROHIBITED, ACCESS_DENIED, AUTHENTICATION_FAILED
-        16 | 10 | 36 | 44 | 47 | 48 | 53 | 60 | 62 | 73 | 81 | 115 | 164 | 192 | 193 | 194 | 195 | 392 | 497 | 516 => Verdict::Stop,
+        16 | 10 | 36 | 44 | 47 | 48 | 53 | 60 | 62 | 73 | 81 | 115 | 164 | 192 | 193 | 194 | 195 | 392 | 497 | 516 => {
+            Verdict::Stop
+        }
         _ => Verdict::Retry,
     }
 }
@@ -107,9 +113,18 @@ mod tests {
     #[test]
     fn every_kind_of_answer_has_its_verdict() {
         let answers = [
-            ("Code: 252. DB::Exception: Too many partitions for single INSERT block (more than 100). The limit is", Verdict::Split),
-            ("Code: 252. DB::Exception: Too many parts (3000). Merges are processing significantly slower than inserts.", Verdict::Retry),
-            ("Code: 469. DB::Exception: Constraint `c` for table recwatch.session_freshness is violated at row 2.", Verdict::Refused),
+            (
+                "Code: 252. DB::Exception: Too many partitions for single INSERT block (more than 100). The limit is",
+                Verdict::Split,
+            ),
+            (
+                "Code: 252. DB::Exception: Too many parts (3000). Merges are processing significantly slower than inserts.",
+                Verdict::Retry,
+            ),
+            (
+                "Code: 469. DB::Exception: Constraint `c` for table recwatch.session_freshness is violated at row 2.",
+                Verdict::Refused,
+            ),
             (
                 "Code: 117. DB::Exception: Type of 'domain' must be LowCardinality(String), not String: (while reading header)",
                 Verdict::Stop,

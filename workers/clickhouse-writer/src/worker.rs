@@ -143,7 +143,9 @@ impl<S: Sink> Worker<S> {
                     return Ok(());
                 }
                 if now >= give_up_at {
-                    tracing::warn!("rows that were not delivered in time stay uncommitted; the next start reads them again");
+                    tracing::warn!(
+                        "rows that were not delivered in time stay uncommitted; the next start reads them again"
+                    );
                     return Ok(());
                 }
             }
@@ -235,15 +237,15 @@ impl<S: Sink> Worker<S> {
             .lanes
             .iter()
             .enumerate()
-            .flat_map(|(index, lane)| lane.committable().into_iter().map(move |(partition, next)| (index, partition, next)))
+            .flat_map(|(index, lane)| {
+                lane.committable().into_iter().map(move |(partition, next)| (index, partition, next))
+            })
             .collect();
         if offsets.is_empty() {
             return;
         }
-        let list: Vec<(&str, i32, i64)> = offsets
-            .iter()
-            .map(|&(lane, partition, next)| (self.lanes[lane].topic.as_str(), partition, next))
-            .collect();
+        let list: Vec<(&str, i32, i64)> =
+            offsets.iter().map(|&(lane, partition, next)| (self.lanes[lane].topic.as_str(), partition, next)).collect();
         match self.source.commit(&list) {
             Ok(()) => {
                 for (lane, partition, next) in offsets {
@@ -285,7 +287,8 @@ impl<S: Sink> Worker<S> {
 
     fn start_delivery(&self, lane: usize, mut batch: Batch) {
         let (sink, end, metrics) = (self.delivery.sink.clone(), self.end.clone(), self.metrics.clone());
-        let (destination, dead_letters) = (self.delivery.destinations[lane].clone(), self.delivery.dead_letters.clone());
+        let (destination, dead_letters) =
+            (self.delivery.destinations[lane].clone(), self.delivery.dead_letters.clone());
         let policy = self.delivery.policy;
         self.delivery.runtime.spawn(async move {
             let result = deliver_all(&mut batch, &destination, &*sink, &policy, &dead_letters, &metrics).await;

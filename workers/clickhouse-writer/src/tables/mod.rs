@@ -81,7 +81,8 @@ fn decoder_config() -> records::DecoderConfig {
 
 /// A count or revision as ClickHouse has it.
 fn unsigned(field: &str, value: i64) -> Result<u64, Rejection> {
-    u64::try_from(value).map_err(|_| Rejection::new(Reason::BadValue, format!("{field} is {value}, and cannot be negative")))
+    u64::try_from(value)
+        .map_err(|_| Rejection::new(Reason::BadValue, format!("{field} is {value}, and cannot be negative")))
 }
 
 const fn column(name: &'static str, kind: Kind) -> Column {
