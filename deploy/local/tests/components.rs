@@ -161,6 +161,7 @@ fn a_detached_stack_runs_on_and_is_found_and_stopped_by_its_folder() {
     let options = Options {
         components: Components { clickhouse: true, ..Components::NONE },
         directory: Some(directory.path().to_owned()),
+        detachable: true,
         ..Options::default()
     };
     let address = {
