@@ -104,7 +104,7 @@ fn histories() -> impl Strategy<Value = Vec<(i64, i64, bool)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_window_scores_as_its_events_do_directly(

@@ -69,6 +69,19 @@ impl RegistryConfig {
     }
 }
 
+impl From<&service::Registry> for RegistryConfig {
+    fn from(section: &service::Registry) -> Self {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Self {
+            user: some(&section.user),
+            password: some(section.password.expose()),
+            ca_location: section.ca_location.clone(),
+            request_timeout: section.timeout.as_duration(),
+            ..Self::new(section.url.as_str())
+        }
+    }
+}
+
 impl fmt::Debug for RegistryConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RegistryConfig")

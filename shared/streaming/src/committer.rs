@@ -249,7 +249,7 @@ impl Transactions {
 /// flight, polls for 100 ms at a time whatever happens meanwhile; short polls make a transaction ten times faster.
 fn deliver(producer: &BaseProducer<Deliveries>) {
     let deadline = Instant::now() + CALL_TIMEOUT;
-    while producer.flush(Duration::ZERO).is_err() && Instant::now() < deadline {
+    while producer.in_flight_count() > 0 && Instant::now() < deadline {
         producer.poll(Duration::from_millis(1));
     }
 }
@@ -265,7 +265,11 @@ fn retrying(mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), Kafk
 }
 
 fn abort(producer: &BaseProducer<Deliveries>) -> Result<(), KafkaError> {
-    retrying(|| producer.abort_transaction(CALL_TIMEOUT))
+    retrying(|| {
+        // unserved delivery reports would block the call for its whole time
+        deliver(producer);
+        producer.abort_transaction(CALL_TIMEOUT)
+    })
 }
 
 fn is_retriable(error: &KafkaError) -> bool {

@@ -97,6 +97,15 @@ pub(crate) fn log(level: rdkafka::config::RDKafkaLogLevel, fac: &str, message: &
     }
 }
 
+/// Our defaults, where the user has set nothing.
+fn unless_set(config: &mut ClientConfig, defaults: &[(&str, &str)]) {
+    for (key, value) in defaults {
+        if config.get(key).is_none() {
+            config.set(*key, *value);
+        }
+    }
+}
+
 /// Settings of every consumer here.
 fn consumer(base: &ClientConfig, group: &str, client: &str) -> ClientConfig {
     let mut config = base.clone();
@@ -106,9 +115,9 @@ fn consumer(base: &ClientConfig, group: &str, client: &str) -> ClientConfig {
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("isolation.level", "read_committed")
-        .set("auto.offset.reset", "error")
-        // librdkafka's default of 1 s costs consumers slower than the fetcher a good part of their rate
-        .set("fetch.queue.backoff.ms", "5");
+        .set("auto.offset.reset", "error");
+    // librdkafka's default of 1 s costs consumers slower than the fetcher a good part of their rate
+    unless_set(&mut config, &[("fetch.queue.backoff.ms", "5")]);
     config
 }
 
@@ -145,12 +154,11 @@ pub(crate) fn producer(base: &ClientConfig, transactional_id: &str, runtime: &Ru
         .set("transactional.id", transactional_id)
         .set("transaction.timeout.ms", runtime.transaction_timeout.as_millis().to_string())
         .set("message.max.bytes", runtime.max_message_bytes().to_string())
-        .set("compression.type", "lz4")
-        .set("linger.ms", "5")
-        .set("queue.buffering.max.messages", "1000000")
         .set("delivery.report.only.error", "true")
         // Kafka's own partitioner: a key's records lie where other producers would put them
         .set("partitioner", "murmur2_random");
+    let defaults = [("compression.type", "lz4"), ("linger.ms", "5"), ("queue.buffering.max.messages", "1000000")];
+    unless_set(&mut config, &defaults);
     config
 }
 

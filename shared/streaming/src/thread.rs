@@ -243,8 +243,11 @@ impl StreamThread {
         for element in list.elements() {
             placed.add_partition_offset(element.topic(), element.partition(), Offset::Offset(0))?;
         }
+        // also an empty list wants its answer, or no revocation is announced any more
         self.consumer.incremental_assign(&placed).context("incremental_assign")?;
-        self.consumer.pause(&placed).context("pause")?;
+        if placed.count() > 0 {
+            self.consumer.pause(&placed).context("pause")?;
+        }
         let now = Instant::now();
         for element in list.elements() {
             let id = self
@@ -287,13 +290,15 @@ impl StreamThread {
         let Some(revocation) = &self.revocation else { return Ok(()) };
         let leaving =
             |slot: &Slot| revocation.partitions.find_partition(&slot.input_topic, slot.id.partition).is_some();
-        if !revocation.lost && now.duration_since(revocation.since) < LEAVE_LIMIT {
+        if !revocation.lost {
+            let out_of_time = now.duration_since(revocation.since) >= LEAVE_LIMIT;
             let leaving: Vec<&Slot> = self.slots.iter().filter(|slot| leaving(slot)).collect();
             let held =
                 |cut: &Cut| cut.parts.iter().any(|part| leaving.iter().any(|slot| slot.assignment == part.assignment));
             let in_flight = self.in_flight.as_ref().is_some_and(held);
             let retrying = self.retry.as_ref().is_some_and(|(cut, _)| held(cut));
-            if in_flight || retrying || leaving.iter().any(|slot| slot.has_uncut_work()) {
+            // what is in flight is always waited for: it could still commit when the successor has begun
+            if in_flight || (!out_of_time && (retrying || leaving.iter().any(|slot| slot.has_uncut_work()))) {
                 return Ok(());
             }
         }
@@ -370,6 +375,7 @@ impl StreamThread {
         let interval = self.worker.config.snapshot_interval.as_duration();
         let stagger = interval.mul_f64(f64::from(slot.id.partition.rem_euclid(16)) / 32.0);
         slot.begin(restored, stagger, Instant::now());
+        slot.position_gauge = Some(self.worker.telemetry.position.get_or_create_owned(&slot.labels));
         if self.revocation.as_ref().is_some_and(|revocation| {
             revocation.partitions.find_partition(&slot.input_topic, slot.id.partition).is_some()
         }) {
@@ -399,6 +405,11 @@ impl StreamThread {
     fn tick(&mut self, now: Instant) -> anyhow::Result<()> {
         self.watch_idleness(now);
         self.control_flow()?;
+        for slot in &self.slots {
+            if let (Some(task), Some(position)) = (slot.task(), &slot.position_gauge) {
+                position.set(task.position());
+            }
+        }
         if now.duration_since(self.last_metrics) >= METRICS_EVERY {
             self.last_metrics = now;
             self.measure();
@@ -518,7 +529,6 @@ impl StreamThread {
         let (mut keys, mut bytes) = (0, 0);
         for slot in &mut self.slots {
             let Some(task) = slot.task() else { continue };
-            telemetry.position.get_or_create(&slot.labels).set(task.position());
             telemetry.open_windows.get_or_create(&slot.labels).set(task.open_windows() as i64);
             if let Some(watermark) = task.watermark() {
                 telemetry.watermark_delay.get_or_create(&slot.labels).set(now - watermark);
@@ -721,11 +731,11 @@ impl StreamThread {
             self.worker.telemetry.forget(&slot.labels);
         }
         self.consumer.context().close();
-        while let Some(event) = self.consumer.context().next() {
-            let _ = match event {
-                Rebalance::Assign(list) => self.consumer.incremental_assign(&list),
-                Rebalance::Revoke(list) => self.consumer.incremental_unassign(&list),
-            };
+        // whatever is still held must be given up here, or dropping the consumer waits for ever
+        if let Ok(held) = self.consumer.assignment()
+            && held.count() > 0
+        {
+            self.consumer.incremental_unassign(&held)?;
         }
         self.tell_status();
         Ok(())

@@ -79,6 +79,7 @@ pub struct BatchSection {
     pub max_bytes: Size,
     pub max_wait: HumanDuration,
     pub max_months: usize,
+    pub max_refused: usize,
 }
 
 /// The section `[runtime]`.
@@ -133,6 +134,7 @@ impl Configuration {
             max_months: self.batch.max_months,
             first_pause: self.clickhouse.first_pause.as_duration(),
             longest_pause: self.clickhouse.longest_pause.as_duration(),
+            max_refused: self.batch.max_refused,
         }
     }
 }

@@ -54,6 +54,8 @@ pub struct Policy {
     pub first_pause: Duration,
     /// The longest pause.
     pub longest_pause: Duration,
+    /// Above as many refused rows of one batch, the table is at fault and not the rows.
+    pub max_refused: usize,
 }
 
 /// Inserts the rows of a sorted batch; rows that ClickHouse refuses for good are moved to the batch's refusals.
@@ -90,6 +92,7 @@ pub async fn deliver(
                 Verdict::Split => piece.split(batch),
                 Verdict::Refused => match piece.halves() {
                     Some(halves) => Some(halves),
+                    None if refused.len() >= policy.max_refused => return Err(too_many_refused(error, policy)),
                     None => {
                         refused.insert(piece.rows()[0], error.message);
                         break;
@@ -109,6 +112,16 @@ pub async fn deliver(
     }
     batch.refuse_rows(&refused);
     Ok(())
+}
+
+/// A constraint or a view that refuses everything would otherwise empty the topic into the dead letters, row by row.
+fn too_many_refused(last: InsertError, policy: &Policy) -> InsertError {
+    let message = format!(
+        "more than batch.max_refused = {} rows of one batch are refused, the last one with: {}; correct the table, or \
+         raise batch.max_refused (or lower batch.max_rows) to hand such rows on to the dead letters",
+        policy.max_refused, last.message
+    );
+    InsertError { verdict: Verdict::Stop, message, ..last }
 }
 
 #[cfg(test)]
@@ -185,8 +198,12 @@ mod tests {
         InsertError { verdict, code: None, message: format!("{verdict:?}") }
     }
 
-    const POLICY: Policy =
-        Policy { max_months: 2, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(1) };
+    const POLICY: Policy = Policy {
+        max_months: 2,
+        first_pause: Duration::from_millis(1),
+        longest_pause: Duration::from_millis(1),
+        max_refused: 3,
+    };
 
     fn destination() -> Destination {
         Destination { table: TABLES[0], topic: "rows".to_owned(), statement: String::new(), header: vec![b'h'] }
@@ -243,6 +260,18 @@ mod tests {
         let memory = Memory { failures: Mutex::new(vec![(error(Verdict::Stop), false)]), ..Memory::default() };
         assert_eq!(run(&memory, twenty()).await.unwrap_err().verdict, Verdict::Stop);
         assert!(memory.sorted().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_table_that_refuses_row_after_row_ends_the_delivery() {
+        let memory = Memory::default();
+        let rows = |poison: u8| {
+            (0..10).map(|n| (0, i64::from(n), 201_401, if n < poison { 13 } else { n })).collect::<Vec<_>>()
+        };
+        assert_eq!(run(&memory, sorted(&rows(3))).await.unwrap().refusals().len(), 3);
+        let error = run(&memory, sorted(&rows(4))).await.unwrap_err();
+        assert_eq!(error.verdict, Verdict::Stop);
+        assert!(error.message.contains("batch.max_refused = 3"), "{error}");
     }
 
     #[tokio::test]

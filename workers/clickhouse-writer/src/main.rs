@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -17,11 +16,8 @@ use clickhouse_writer::source::Source;
 use clickhouse_writer::topics::Cluster;
 use clickhouse_writer::verdict::Verdict;
 use clickhouse_writer::worker::{Delivery, Worker};
-use records::{Registry, RegistryConfig};
+use records::Registry;
 use service::{Arguments, Context, Program, Shutdown};
-
-/// A schema that is not known within this time keeps its topic waiting, and is asked for again.
-const REGISTRY_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Writes the rows of recwatch's topics into ClickHouse.
 ///
@@ -55,9 +51,7 @@ fn run(context: &Context<Configuration>, apply_ddl: bool, runtime: &tokio::runti
     let (settings, shutdown) = (&context.settings, &context.shutdown);
     let server = Server::new(&settings.clickhouse)?;
     if apply_ddl {
-        runtime.block_on(server.wait_until_up(shutdown))?;
-        let applied = runtime.block_on(ddl::apply(&server));
-        return applied.map_err(|(file, error)| anyhow::Error::new(error).context(format!("{file} is refused")));
+        return runtime.block_on(apply(&server, shutdown));
     }
     let cluster = Cluster::new(settings)?;
     if context.arguments.reset_state {
@@ -76,7 +70,7 @@ fn run(context: &Context<Configuration>, apply_ddl: bool, runtime: &tokio::runti
     found.ok();
 
     let stopping = shutdown.clone();
-    let registry = Registry::new(registry_config(settings), move || stopping.requested())?;
+    let registry = Registry::new((&settings.registry).into(), move || stopping.requested())?;
     let lanes = settings
         .tables()
         .into_iter()
@@ -95,6 +89,12 @@ fn run(context: &Context<Configuration>, apply_ddl: bool, runtime: &tokio::runti
     Worker::new(source, lanes, delivery, metrics, &context.health, shutdown.clone()).run()
 }
 
+async fn apply(server: &Server, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let up = server.wait_until_up(shutdown).await.with_context(|| at(server))?;
+    anyhow::ensure!(up, "the end was asked for while ClickHouse at {} was waited for", server.url());
+    ddl::apply(server).await.map_err(|(file, error)| anyhow::Error::new(error).context(format!("{file} is refused")))
+}
+
 /// The tables, once ClickHouse is up and has them all; `None` where the end was asked for first.
 async fn destinations(
     server: &Server,
@@ -105,19 +105,16 @@ async fn destinations(
     let mut problems = Vec::new();
     for (table, topic) in settings.tables() {
         loop {
-            if server
-                .wait_until_up(shutdown)
-                .await
-                .is_err_and(|error| !error.is::<clickhouse_writer::verdict::InsertError>())
-            {
+            if !server.wait_until_up(shutdown).await.with_context(|| at(server))? {
                 return Ok(None);
             }
             match server.destination(table, &topic).await {
                 Ok(destination) => found.push(Arc::new(destination)),
                 Err(TableError::Unfit(problem)) => problems.push(problem),
                 Err(TableError::Server(error)) if error.verdict == Verdict::Stop => {
-                    return Err(error).with_context(|| format!("clickhouse.url = {:?}", server.url()));
+                    return Err(error).with_context(|| at(server));
                 }
+                // It went away again.
                 Err(TableError::Server(_)) => continue,
             }
             break;
@@ -127,15 +124,6 @@ async fn destinations(
     Ok(Some(found))
 }
 
-fn registry_config(settings: &Configuration) -> RegistryConfig {
-    let registry = &settings.registry;
-    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    RegistryConfig {
-        user: some(&registry.user),
-        password: some(registry.password.expose()),
-        ca_location: registry.ca_location.clone(),
-        request_timeout: registry.timeout.as_duration(),
-        patience: Some(REGISTRY_PATIENCE),
-        ..RegistryConfig::new(registry.url.as_str())
-    }
+fn at(server: &Server) -> String {
+    format!("clickhouse.url = {:?}", server.url())
 }

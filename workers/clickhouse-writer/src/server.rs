@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clickhouse::Client;
 use clickhouse::error::Error;
 use service::Shutdown;
@@ -78,23 +77,21 @@ impl Server {
         &self.database
     }
 
-    /// Waits until ClickHouse answers at all; a refusal (wrong password) is an answer.
+    /// Waits until ClickHouse answers at all; false where the end was asked for first.
     ///
     /// # Errors
-    /// Where the set-up is at fault, or the process is to end.
-    pub async fn wait_until_up(&self, shutdown: &Shutdown) -> anyhow::Result<()> {
+    /// Where the set-up is at fault (a wrong password): waiting would not help.
+    pub async fn wait_until_up(&self, shutdown: &Shutdown) -> Result<bool, InsertError> {
         let mut pause = Duration::from_millis(100);
         loop {
             match self.query("SELECT 1").await {
-                Ok(_) => return Ok(()),
-                Err(error) if error.verdict == Verdict::Stop => {
-                    return Err(error).with_context(|| format!("clickhouse.url = {:?}", self.url));
-                }
+                Ok(_) => return Ok(true),
+                Err(error) if error.verdict == Verdict::Stop => return Err(error),
                 Err(error) => tracing::warn!(url = self.url, %error, ?pause, "waiting for ClickHouse"),
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = shutdown.wait() => anyhow::bail!("the end was asked for while ClickHouse at {} was waited for", self.url),
+                () = shutdown.wait() => return Ok(false),
             }
             pause = (pause * 2).min(self.longest_pause);
         }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, TopicPartitionList};
-use service::{Condition, Shutdown};
+use service::{Condition, Shutdown, Throttle};
 
 use crate::batch::{Batch, Place};
 use crate::dead_letters::DeadLetters;
@@ -75,6 +75,7 @@ pub struct Worker<S> {
     assigning: Option<TopicPartitionList>,
     not_before: Instant,
     ask_registry_at: Instant,
+    poll_log: Throttle,
 }
 
 impl<S: Sink> Worker<S> {
@@ -110,6 +111,7 @@ impl<S: Sink> Worker<S> {
             assigning: None,
             not_before: now,
             ask_registry_at: now,
+            poll_log: Throttle::new(Duration::from_secs(10)),
         }
     }
 
@@ -138,8 +140,7 @@ impl<S: Sink> Worker<S> {
             if ending {
                 let deadline = self.shutdown.deadline().saturating_sub(LEAVE);
                 let give_up_at = *give_up_at.get_or_insert(now + deadline);
-                if self.lanes.iter().all(Lane::is_idle) {
-                    self.commit();
+                if self.lanes.iter().all(|lane| lane.is_idle() && lane.committable().is_empty()) {
                     return Ok(());
                 }
                 if now >= give_up_at {
@@ -203,7 +204,9 @@ impl<S: Sink> Worker<S> {
                 }
             }
         }
-        tracing::info!(partitions = %described(list), "partitions taken");
+        if !starts.is_empty() {
+            tracing::info!(partitions = %described(list), "partitions taken");
+        }
         self.assigned.ok();
         Ok(true)
     }
@@ -314,7 +317,7 @@ impl<S: Sink> Worker<S> {
         for _ in 0..MESSAGES_PER_TURN {
             let message = match self.source.poll(wait) {
                 None => return Ok(()),
-                Some(Err(error)) => return judge(error),
+                Some(Err(error)) => return judge(error, &mut self.poll_log),
                 Some(Ok(message)) => message,
             };
             wait = Duration::ZERO;
@@ -378,7 +381,7 @@ async fn deliver_all(
 }
 
 /// Errors of polling that end the writer; librdkafka repeats the others by itself.
-fn judge(error: KafkaError) -> anyhow::Result<()> {
+fn judge(error: KafkaError, log: &mut Throttle) -> anyhow::Result<()> {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::AutoOffsetReset) => Err(error).context(
             "the position lies outside of the log: rows were deleted before they were written; to go on from the start of \
@@ -389,7 +392,9 @@ fn judge(error: KafkaError) -> anyhow::Result<()> {
         }
         _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => Err(error).context("the consumer cannot go on"),
         _ => {
-            tracing::warn!(%error, "Kafka consumer");
+            if let Some(left_out) = log.pass(Instant::now()) {
+                tracing::warn!(%error, left_out, "the consumer goes on after an error");
+            }
             Ok(())
         }
     }

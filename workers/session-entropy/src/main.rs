@@ -61,7 +61,7 @@ fn work(context: &Context<Configuration>) -> anyhow::Result<()> {
 
 fn registry(context: &Context<Configuration>) -> anyhow::Result<records::Registry> {
     let shutdown = context.shutdown.clone();
-    Ok(records::Registry::new(context.settings.registry.client_config(), move || shutdown.requested())?)
+    Ok(records::Registry::new((&context.settings.registry).into(), move || shutdown.requested())?)
 }
 
 /// The worker: one pipeline from interactions to rows.

@@ -321,7 +321,7 @@ fn check(case: &Case, rows: &[String], expected: &Expected, of_session: bool) ->
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn rows_are_those_of_a_recomputation_from_raw_events(case in cases(), partitions in 1_usize..5) {

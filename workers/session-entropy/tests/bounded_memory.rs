@@ -127,7 +127,8 @@ fn bytes_a_session(sessions: u64, events: u64) -> f64 {
     assert!(fold.size().keys > 0);
     let left = close_up_to(&mut fold, &mut closed, last_end);
     assert_eq!((fold.size().keys, fold.next_end(closed)), (0, None));
-    assert!(left < 64 * 1024, "{left} bytes are left for nobody");
+    // the table of logarithms, 64 KiB, stays for good
+    assert!(left < 80 * 1024, "{left} bytes are left for nobody");
     most as f64 / sessions as f64
 }
 
@@ -135,7 +136,7 @@ fn bytes_a_session(sessions: u64, events: u64) -> f64 {
 fn a_million_sessions_with_4_events_cost_at_most_300_bytes_each_and_with_16_at_most_400() {
     // one test, since the allocator counts for the whole process
     let with_4 = bytes_a_session(1_000_000, 4);
-    let with_16 = bytes_a_session(250_000, 16);
+    let with_16 = bytes_a_session(125_000, 16);
     println!("{with_4:.1} bytes a session with 4 events, {with_16:.1} with 16");
     assert!(with_4 <= 300.0, "{with_4} bytes with 4 events");
     assert!(with_16 <= 400.0, "{with_16} bytes with 16 events");

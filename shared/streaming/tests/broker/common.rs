@@ -20,9 +20,12 @@ pub(crate) enum Protocol {
     Classic,
 }
 
+/// The variable that names a running broker, `host:port`. Processes that a test starts get it too.
+pub(crate) const BROKERS: &str = "RECWATCH_TEST_BROKERS";
+
 /// `host:port` of the broker that the tests run against.
 pub(crate) fn brokers() -> String {
-    std::env::var("RECWATCH_TEST_BROKERS").expect("RECWATCH_TEST_BROKERS names the broker to test against")
+    std::env::var(BROKERS).expect("RECWATCH_TEST_BROKERS names the broker to test against")
 }
 
 /// A client configuration that names the broker and nothing else.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::Producer;
 
-use crate::common::{DEADLINE, Protocol, at, create_topic, unique, wait_until};
+use crate::common::{BROKERS, DEADLINE, Protocol, at, brokers, create_topic, unique, wait_until};
 use crate::group_member::GroupMember;
 use crate::producing::{begin, commit_cut, producer};
 use crate::reading::{Isolation, read_to_end, reader};
@@ -59,6 +59,7 @@ fn start_member(protocol: Protocol, arguments: &str) -> KillOnDrop {
     let child = Command::new(std::env::current_exe().expect("this test's binary"))
         .args([test.as_str(), "--exact", "--nocapture"])
         .env(MEMBER, arguments)
+        .env(BROKERS, brokers())
         .stdout(Stdio::piped())
         .spawn()
         .expect("a process");

@@ -1,14 +1,14 @@
-//! The gaps between a session's events, first in first out, in 32 bytes for up to eight events.
+//! The gaps between a session's events, first in first out, in 40 bytes for up to ten events.
 
 use std::collections::VecDeque;
 
-const INLINE: usize = 7;
+const INLINE: usize = 9;
 
 /// A queue of gaps in ms; windows are shorter than 2^32 ms, so gaps inside of them are too.
 #[derive(Debug)]
 pub(crate) enum Gaps {
     Inline { length: u8, gaps: [u32; INLINE] },
-    Heap(Box<VecDeque<u32>>),
+    Heap(VecDeque<u32>),
 }
 
 impl Default for Gaps {
@@ -32,10 +32,10 @@ impl Gaps {
                 *length += 1;
             }
             Self::Inline { gaps, .. } => {
-                let mut queue = VecDeque::with_capacity(2 * INLINE + 2);
+                let mut queue = VecDeque::with_capacity(16);
                 queue.extend(gaps.iter());
                 queue.push_back(gap);
-                *self = Self::Heap(Box::new(queue));
+                *self = Self::Heap(queue);
             }
             Self::Heap(gaps) => gaps.push_back(gap),
         }
@@ -75,7 +75,7 @@ impl Gaps {
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {
             Self::Inline { .. } => 0,
-            Self::Heap(gaps) => size_of::<VecDeque<u32>>() + gaps.capacity() * size_of::<u32>(),
+            Self::Heap(gaps) => gaps.capacity() * size_of::<u32>(),
         }
     }
 }
@@ -87,8 +87,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn up_to_seven_gaps_take_32_bytes() {
-        assert_eq!(size_of::<Gaps>(), 32);
+    fn up_to_nine_gaps_take_40_bytes() {
+        assert_eq!(size_of::<Gaps>(), 40);
     }
 
     proptest! {

@@ -150,13 +150,16 @@ fn sorted(rows: &[Vec<(Vec<u8>, String)>]) -> Vec<String> {
     values
 }
 
+type Groups = BTreeMap<Box<[u8]>, Summary>;
+
 /// A worker without Kafka.
 pub struct Driver {
     pub settings: Settings,
     pub bound: i64,
     pub partitions: Vec<Partition>,
     pub merges: Vec<GroupMerge<JsonRows>>,
-    open: Vec<BTreeMap<i64, BTreeMap<Box<[u8]>, Summary>>>,
+    /// By merge partition and window end.
+    open: Vec<BTreeMap<i64, Groups>>,
     pub rows: Rows,
     out: FoldOutput,
 }
