@@ -98,7 +98,7 @@ impl Run<'_> {
                     self.fleet.kill_and_restart(index)?;
                     let process = self.fleet.instances()[index].name.clone();
                     self.progress.update("fault", &format!("killed {process}, {uncommitted} records uncommitted"));
-                    self.summary.kills.push(Kill { process, records_read: gauges.read(), uncommitted });
+                    self.summary.kills.push(Kill { process, records_read: gauges.read(uncommitted), uncommitted });
                     return Ok(());
                 }
                 self.fleet.thaw(index)?;
