@@ -164,10 +164,11 @@ fn send(producer: &BaseProducer<Deliveries>, mut record: BaseRecord<'_, [u8], [u
 /// All committed records of a topic up to its present end (that of the last committed transaction), by partition and offset.
 ///
 /// # Panics
-/// The topic cannot be read.
+/// There is no such topic, or it cannot be read.
 pub fn read_committed(topic: &str) -> Vec<Recorded> {
     let mut records = Vec::new();
     let read = Broker::new(&brokers()).and_then(|broker| {
+        assert!(broker.partitions(topic)?.is_some(), "there is no topic {topic}");
         broker.read_all(topic, |message| {
             records.push(recorded(message));
             Ok(())

@@ -67,3 +67,9 @@ fn an_empty_topic_is_read_to_its_end_at_once() {
 fn equal_names_give_different_topics() {
     assert_ne!(topic("testkit.same", 1, &[]), topic("testkit.same", 1, &[]));
 }
+
+#[test]
+#[should_panic(expected = "there is no topic testkit.misspelt")]
+fn a_topic_that_does_not_exist_is_not_taken_for_an_empty_one() {
+    read_committed("testkit.misspelt");
+}
