@@ -19,6 +19,7 @@ pub mod export;
 pub mod fault;
 pub mod generator;
 pub mod http;
+pub mod measure;
 pub mod processes;
 pub mod progress;
 pub mod publish;

@@ -3,6 +3,7 @@
 mod demo;
 mod down;
 mod generate;
+mod measure;
 mod replay;
 mod status;
 mod up;
@@ -30,6 +31,9 @@ enum Command {
     Demo(demo::Demo),
     Replay(Box<replay::Replay>),
     Generate(generate::Generate),
+    Measure(measure::Measure),
+    #[command(hide = true)]
+    PollAndDecode(measure::PollAndDecode),
     Up(up::Up),
     Down(down::Down),
     Status(status::Status),
@@ -60,6 +64,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(demo) => demo.run().map(|()| ExitCode::SUCCESS),
         Command::Replay(replay) => replay.run().map(|()| ExitCode::SUCCESS),
         Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
+        Command::Measure(measure) => measure.run().map(|()| ExitCode::SUCCESS),
+        Command::PollAndDecode(consumer) => consumer.run().map(|()| ExitCode::SUCCESS),
         Command::Up(up) => up.run(),
         Command::Down(down) => down.run(),
         Command::Status(status) => status.run(),

@@ -122,6 +122,7 @@ impl Replay {
             rate: self.rate,
             faults: self.faults,
             load: if self.generate.unwrap_or(0) > MANY { Load::Sustained } else { Load::Short },
+            writer: true,
         }
     }
 }

@@ -52,6 +52,7 @@ pub fn run(demo: &Demo, progress: &dyn Progress) -> Result<bool> {
         rate: None,
         faults: Vec::new(),
         load: Load::Short,
+        writer: true,
     };
     let mut run = Run::start(plan, progress)?;
     run.publish(Feed::in_file_order(vec![recording]))?;

@@ -29,13 +29,15 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// What the stack is tuned for.
     pub load: Load,
+    /// Whether clickhouse-writer runs.
+    pub writer: bool,
 }
 
 impl Plan {
     /// All that is wrong with it.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let names: Vec<&str> = self.workers.iter().map(|worker| worker.name).chain([WRITER]).collect();
+        let names = self.worker_names();
         let mut problems = Vec::new();
         for setting in self.settings.iter().filter(|setting| !names.contains(&setting.worker.as_str())) {
             let [_, text] = setting.arguments();
@@ -56,13 +58,18 @@ impl Plan {
         problems
     }
 
+    /// The workers that run.
+    pub(super) fn worker_names(&self) -> Vec<&'static str> {
+        self.workers.iter().map(|worker| worker.name).chain(self.writer.then_some(WRITER)).collect()
+    }
+
     /// Worker and name of every process.
     pub(super) fn instance_names(&self) -> Vec<(&'static str, String)> {
         let metric = |worker: &MetricWorker| {
             let name = worker.name;
             (1..=self.instances).map(move |number| (name, format!("{name}-{number}")))
         };
-        self.workers.iter().flat_map(metric).chain([(WRITER, WRITER.to_owned())]).collect()
+        self.workers.iter().flat_map(metric).chain(self.writer.then(|| (WRITER, WRITER.to_owned()))).collect()
     }
 
     pub(super) fn settings_of(&self, worker: &str) -> Vec<String> {
@@ -85,6 +92,7 @@ mod tests {
             rate: None,
             faults: Vec::new(),
             load: Load::Short,
+            writer: true,
         }
     }
 

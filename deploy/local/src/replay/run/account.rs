@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::super::audit;
+use super::super::fleet::Usage;
 use super::super::metric_workers::{DEAD_LETTER_TOPIC, LATE_TOPIC, MetricWorker, WRITER};
 use super::super::summary::{TopicSummary, WorkerSummary};
 use super::super::watermarks::Watermarks;
@@ -54,7 +55,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn wall_seconds(&self, worker: &str) -> f64 {
+    /// What the processes of a worker have used, of those that have ended.
+    #[must_use]
+    pub fn usage(&self, worker: &str) -> Usage {
+        self.fleet.usage(worker)
+    }
+
+    /// From the first line (or, where all were there before, the start of the workers) until the worker had committed its
+    /// last record (s); 0 while it has not.
+    #[must_use]
+    pub fn wall_seconds(&self, worker: &str) -> f64 {
         self.done.get(worker).map_or(0.0, Duration::as_secs_f64)
     }
 

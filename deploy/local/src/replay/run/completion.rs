@@ -16,17 +16,26 @@ use crate::recording::Content;
 use crate::terminal::{thousands, time_of_day};
 
 impl Run<'_> {
-    /// Waits until every record is processed, every closable window closed, and every row in ClickHouse.
+    /// Waits until every record is processed and every closable window closed.
     ///
     /// # Errors
     /// A worker ends unasked, or nothing moves any more: the error says what is missing.
-    pub fn complete(&mut self) -> Result<()> {
+    pub fn process(&mut self) -> Result<()> {
         for worker in self.plan.workers.clone() {
             for &source in worker.sources {
                 let watermarks = self.wait_for_windows(worker, source)?;
                 self.watermarks.insert((worker.name, source), watermarks);
             }
         }
+        Ok(())
+    }
+
+    /// Waits until every record is processed, every closable window closed, and every row in ClickHouse.
+    ///
+    /// # Errors
+    /// A worker ends unasked, or nothing moves any more: the error says what is missing.
+    pub fn complete(&mut self) -> Result<()> {
+        self.process()?;
         for worker in self.plan.workers.clone() {
             let expected = self.rows_of(worker);
             let brokers = self.stack.brokers();

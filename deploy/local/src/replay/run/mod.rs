@@ -20,13 +20,14 @@ use super::watermarks::Watermarks;
 use crate::broker::Broker;
 use crate::publish::SchemaIds;
 use crate::recording::Content;
-use crate::{Components, Options, Profile, Progress, Stack, build_workers};
+use crate::{Components, Options, Profile, Progress, Stack, WorkerBinaries, build_workers};
 
 /// How long workers may stand still before the replay gives up on them, beside the time after which a partition is idle.
 const STANDSTILL: Duration = Duration::from_secs(120);
 
 /// A running replay.
 pub struct Run<'a> {
+    binaries: WorkerBinaries,
     plan: Plan,
     progress: &'a dyn Progress,
     stack: Stack,
@@ -46,24 +47,36 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Builds the workers, checks their settings, and starts the stack and them; returns when they are ready.
+    /// Everything up to workers that are ready: [`prepare`](Self::prepare) and [`start_workers`](Self::start_workers).
     ///
     /// # Errors
-    /// The plan cannot be run, something cannot be built or started, or ends while it starts.
+    /// As those two.
     pub fn start(plan: Plan, progress: &'a dyn Progress) -> Result<Self> {
+        let mut run = Self::prepare(plan, progress)?;
+        run.start_workers()?;
+        Ok(run)
+    }
+
+    /// Builds the workers, checks their settings, starts the stack, and makes topics and schemas of the recommender.
+    ///
+    /// # Errors
+    /// The plan cannot be run, or something cannot be built or started.
+    pub fn prepare(plan: Plan, progress: &'a dyn Progress) -> Result<Self> {
         let problems = plan.problems();
         if !problems.is_empty() {
             bail!("{}", problems.join("\n"));
         }
         let binaries = build_workers(&Profile::of_this_program()?, progress)?;
         let paces = preparation::check_settings(&plan, &binaries)?;
-        let options = Options { components: Components::ALL, load: plan.load, ..Options::default() };
+        let components = Components { clickhouse: plan.writer, ..Components::ALL };
+        let options = Options { components, load: plan.load, ..Options::default() };
         let stack = Stack::start(&options, progress)?;
         let brokers = stack.brokers();
         let mut run = Self {
             broker: Broker::new(&brokers)?,
             registry: Registry::new(RegistryConfig::new(stack.registry_url()), || false)?,
             fleet: Fleet::new(&stack.work_directory()),
+            binaries,
             plan,
             progress,
             stack,
@@ -77,7 +90,6 @@ impl<'a> Run<'a> {
             audits: Vec::new(),
         };
         run.prepare_sources()?;
-        run.start_workers(&binaries)?;
         Ok(run)
     }
 
@@ -97,7 +109,7 @@ impl<'a> Run<'a> {
         Addresses {
             brokers: self.stack.brokers(),
             registry: self.stack.registry_url(),
-            clickhouse: self.stack.clickhouse_url(),
+            clickhouse: if self.plan.writer { self.stack.clickhouse_url() } else { String::new() },
         }
     }
 

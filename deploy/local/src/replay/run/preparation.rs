@@ -17,6 +17,9 @@ use crate::{Worker, WorkerBinaries, fault};
 /// What the recommender's topics accept: more than the workers do, so that too large records reach them.
 const MAX_SOURCE_BYTES: &str = "4194304";
 
+/// What the progress calls this.
+const STEP: &str = "workers";
+
 impl Run<'_> {
     /// Topics and schemas of the recommender.
     pub(super) fn prepare_sources(&mut self) -> Result<()> {
@@ -36,23 +39,29 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(super) fn start_workers(&mut self, binaries: &WorkerBinaries) -> Result<()> {
-        const STEP: &str = "workers";
-        self.progress.update(STEP, "creating tables");
+    /// Makes the tables and starts the workers; returns when they are ready. Until a line is published, their time counts
+    /// from here.
+    ///
+    /// # Errors
+    /// A process cannot be started, ends while it starts, or does not become ready.
+    pub fn start_workers(&mut self) -> Result<()> {
         let addresses = self.addresses();
         let protocol = self.plan.protocol;
         let directory = self.stack.work_directory();
-        let mut arguments = self.plan.settings_of(WRITER);
-        arguments.push("--apply-ddl".to_owned());
-        let configuration = settings::configuration(WRITER, WRITER, protocol, 0, &addresses);
-        let writer = binaries.path(WRITER)?;
-        Worker::run(writer, "apply-ddl", &configuration, &arguments, &directory, Duration::from_secs(60))
-            .context("the tables cannot be created")?;
+        if self.plan.writer {
+            self.progress.update(STEP, "creating tables");
+            let mut arguments = self.plan.settings_of(WRITER);
+            arguments.push("--apply-ddl".to_owned());
+            let configuration = settings::configuration(WRITER, WRITER, protocol, 0, &addresses);
+            let writer = self.binaries.path(WRITER)?;
+            Worker::run(writer, "apply-ddl", &configuration, &arguments, &directory, Duration::from_secs(60))
+                .context("the tables cannot be created")?;
+        }
         self.progress.update(STEP, "starting");
         for (worker, name) in self.plan.instance_names() {
             let mut arguments = self.plan.settings_of(worker);
             arguments.push("--create-topics".to_owned());
-            self.fleet.start(binaries.path(worker)?, worker, &name, arguments, |http| {
+            self.fleet.start(self.binaries.path(worker)?, worker, &name, arguments, |http| {
                 settings::configuration(worker, &name, protocol, http, &addresses)
             })?;
         }
@@ -73,13 +82,14 @@ impl Run<'_> {
             self.progress.update(STEP, &format!("waiting for {}", starting.join(", ")));
             std::thread::sleep(Duration::from_millis(50));
         }
+        self.begun = Instant::now();
         self.progress.done(STEP, &format!("{} processes run", self.fleet.instances().len()));
         Ok(())
     }
 
     /// Workers of which no process is ready. One without a partition never is, so not all of them have to be.
     fn not_ready(&self) -> Vec<&'static str> {
-        let workers = self.plan.workers.iter().map(|worker| worker.name).chain([WRITER]);
+        let workers = self.plan.worker_names().into_iter();
         let ready = |worker: &str| {
             self.fleet.instances().iter().any(|instance| instance.worker == worker && fault::ready(instance.http))
         };
@@ -91,7 +101,7 @@ impl Run<'_> {
 pub(super) fn check_settings(plan: &Plan, binaries: &WorkerBinaries) -> Result<BTreeMap<&'static str, (i64, i64)>> {
     let mut problems = Vec::new();
     let mut paces = BTreeMap::new();
-    for worker in plan.workers.iter().map(|worker| worker.name).chain([WRITER]) {
+    for worker in plan.worker_names() {
         let binary = binaries.path(worker)?;
         let ask = |arguments: &[String]| {
             let output = Command::new(binary).args(arguments).output();
