@@ -26,7 +26,9 @@ impl Broker {
     /// # Errors
     /// The client cannot be made; the broker is not asked yet.
     pub fn new(brokers: &str) -> Result<Self> {
-        Ok(Self { brokers: brokers.to_owned(), consumer: reader(brokers).create()? })
+        // Of a topic with transactions, the end that a `read_committed` client is told lies before the first open one.
+        let consumer = reader(brokers).set("isolation.level", "read_uncommitted").create()?;
+        Ok(Self { brokers: brokers.to_owned(), consumer })
     }
 
     /// The number of a topic's partitions; `None` where there is no such topic.

@@ -45,5 +45,6 @@ pub use options::{Load, Options, Ports};
 pub use processes::{Exit, Launch, Process, Signal, ThrowAwayDirectory};
 pub use progress::Progress;
 pub use stack::Stack;
+pub use topics::create_topic;
 pub use worker::Worker;
 pub use workspace::{Profile, WorkerBinaries, build_workers};

@@ -15,11 +15,20 @@ pub struct Options {
     pub ports: Ports,
     /// What the Java components are tuned for.
     pub load: Load,
+    /// Whether [`Stack::detach`](crate::Stack::detach) will be called; it needs a given folder. Until then the components
+    /// still die with this process, unless the supervisor is killed first.
+    pub detachable: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { components: Components::ALL, directory: None, ports: Ports::default(), load: Load::Short }
+        Options {
+            components: Components::ALL,
+            directory: None,
+            ports: Ports::default(),
+            load: Load::Short,
+            detachable: false,
+        }
     }
 }
 

@@ -31,6 +31,7 @@ pub struct Stack {
     cache: Cache,
     load: Load,
     ports: Ports,
+    detachable: bool,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +66,7 @@ impl Stack {
             cache: Cache::of_user()?,
             load: options.load,
             ports: options.ports,
+            detachable: options.detachable,
         };
         fs::create_dir_all(stack.work_directory())?;
         stack.ensure(options.components, progress)?;
@@ -101,7 +103,7 @@ impl Stack {
             files,
             tools: self.tools.clone(),
             load: self.load,
-            releasable: matches!(self.home, Home::Given(_)),
+            releasable: self.detachable,
         };
         let wanted = slot.port.or(self.ports.of(component));
         let (process, port) = components::start(component, &place, wanted)?;
@@ -223,7 +225,7 @@ impl Stack {
     /// # Errors
     /// The broker refuses it, also when it exists.
     pub fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
-        topics::create(&self.brokers(), name, partitions, settings)
+        topics::create_topic(&self.brokers(), name, partitions, settings)
     }
 
     /// Runs one statement in ClickHouse and returns its answer as text (`FORMAT …` in the statement decides how).
@@ -236,14 +238,15 @@ impl Stack {
             .with_context(|| format!("ClickHouse refuses {statement:?}"))
     }
 
-    /// Lets the components run on after this process; [`DetachedStack::find`] finds them again by the folder. Only for a
-    /// stack in a given folder.
+    /// Lets the components run on after this process; [`DetachedStack::find`] finds them again by the folder.
     ///
     /// # Errors
-    /// The folder is a temporary one, or cannot be written.
+    /// The stack was not started as detachable or not in a given folder, or the folder cannot be written.
     pub fn detach(self) -> Result<DetachedStack> {
-        let Home::Given(directory) = &self.home else { bail!("a stack in a temporary folder cannot be detached") };
-        let directory = directory.clone();
+        let directory = match &self.home {
+            Home::Given(directory) if self.detachable => directory.clone(),
+            _ => bail!("only a stack that was started as detachable, in a given folder, can be detached"),
+        };
         // First, so that nothing ever runs on unseen.
         home::record(&directory, &self.running())?;
         for component in Component::ALL {

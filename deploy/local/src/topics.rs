@@ -12,7 +12,10 @@ use crate::http::outside_async;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Creates a topic and returns once every partition has its leader: before that, producers and consumers see errors.
-pub(crate) fn create(brokers: &str, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
+///
+/// # Errors
+/// The broker refuses it, also when it exists, or does not answer.
+pub fn create_topic(brokers: &str, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
     outside_async(|| {
         let admin: AdminClient<DefaultClientContext> =
             ClientConfig::new().set("bootstrap.servers", brokers).create().context("no Kafka client")?;

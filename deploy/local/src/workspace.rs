@@ -92,8 +92,10 @@ pub fn build_workers(profile: &Profile, progress: &dyn Progress) -> Result<Worke
     let workers = worker_packages(&root)?;
     let scratch = ThrowAwayDirectory::create("recwatch-build-")?;
     let messages = scratch.path().join("messages.json");
+    // By --bin and not by --package: so cargo works out the features of dependencies for all of the workspace's default
+    // members at once, as it did for `cargo stack` itself, and builds none of them a second time.
     let mut arguments: Vec<std::ffi::OsString> =
-        ["build", "--bins", "--locked", "--message-format", "json-render-diagnostics", "--profile", &profile.name]
+        ["build", "--locked", "--message-format", "json-render-diagnostics", "--profile", &profile.name]
             .into_iter()
             .map(Into::into)
             .collect();
@@ -101,7 +103,7 @@ pub fn build_workers(profile: &Profile, progress: &dyn Progress) -> Result<Worke
     if let Some(target) = &profile.target {
         arguments.extend(["--target".into(), target.into()]);
     }
-    arguments.extend(workers.iter().flat_map(|worker| ["--package".into(), worker.into()]));
+    arguments.extend(workers.iter().flat_map(|worker| ["--bin".into(), worker.into()]));
     let launch = Launch {
         name: "cargo build".to_owned(),
         program: prerequisites::cargo(),

@@ -130,7 +130,7 @@ fn a_component_that_dies_at_its_start_shows_the_end_of_its_log() {
     };
     let error = Stack::start(&options, &progress::Silent).unwrap_err().to_string();
     assert!(error.contains("clickhouse died at its start with exit code"), "{error}");
-    assert!(error.contains("DB::Exception"), "{error}");
+    assert!(error.contains("the engine does not start in"), "{error}");
 }
 
 #[test]
@@ -161,6 +161,7 @@ fn a_detached_stack_runs_on_and_is_found_and_stopped_by_its_folder() {
     let options = Options {
         components: Components { clickhouse: true, ..Components::NONE },
         directory: Some(directory.path().to_owned()),
+        detachable: true,
         ..Options::default()
     };
     let address = {

@@ -89,7 +89,14 @@ fn a_failed_run_shows_the_tail_of_its_log() {
 #[test]
 fn a_suspended_process_does_nothing_until_it_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
-    let process = Process::start(&shell("while :; do echo x; sleep 0.01; done", folder.path())).unwrap();
+    // Not a shell: one that is stopped while it starts a command counts as waiting for that.
+    let script = "import time\nwhile True: print('x', flush=True); time.sleep(0.01)";
+    let launch = Launch {
+        program: PathBuf::from("python3"),
+        arguments: vec!["-c".into(), script.into()],
+        ..shell("", folder.path())
+    };
+    let process = Process::start(&launch).unwrap();
     let length = || fs::metadata(process.log()).unwrap().len();
     wait_for("the first output", || length() > 0);
     process.signal(Signal::Suspend).unwrap();
@@ -170,6 +177,14 @@ impl Program {
             assert!(begun.elapsed() < PATIENCE, "left behind: {:#?}", carriers(mark));
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+/// A test that fails must not leave anything behind either.
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

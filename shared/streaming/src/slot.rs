@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::gauge::Gauge;
+
 use crate::counts::Counts;
 use crate::cut::Part;
 use crate::metadata::CommitMetadata;
@@ -57,6 +59,8 @@ pub(crate) struct Slot {
     /// The watermark at which flow control takes partitions to stand that have not spoken yet.
     pub(crate) first_watermark: Option<i64>,
     pub(crate) idleness: Idleness,
+    /// Where it shows how far it is; set at every tick, so that what is not committed can be seen.
+    pub(crate) position_gauge: Option<Gauge>,
     /// Counts as last added to the metrics.
     pub(crate) counted: Option<Counts>,
     state_topic: u16,
@@ -131,6 +135,7 @@ impl Slot {
             waits_until: None,
             first_watermark: None,
             idleness: Idleness::new(now),
+            position_gauge: None,
             counted: None,
             state_topic,
             generation: 0,

@@ -88,9 +88,8 @@ impl Default for Telemetry {
 }
 
 impl Telemetry {
-    /// Registers all metrics under `recwatch_streaming_`.
+    /// Registers all metrics; the registry given has the prefix `recwatch_streaming_`.
     pub fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("recwatch_streaming");
         registry.register("records_read", "Records taken from source topics", self.read.clone());
         registry.register("records_applied", "Events that entered the state", self.applied.clone());
         registry.register("records_late", "Events at or below the watermark", self.late.clone());

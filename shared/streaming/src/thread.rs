@@ -375,6 +375,7 @@ impl StreamThread {
         let interval = self.worker.config.snapshot_interval.as_duration();
         let stagger = interval.mul_f64(f64::from(slot.id.partition.rem_euclid(16)) / 32.0);
         slot.begin(restored, stagger, Instant::now());
+        slot.position_gauge = Some(self.worker.telemetry.position.get_or_create_owned(&slot.labels));
         if self.revocation.as_ref().is_some_and(|revocation| {
             revocation.partitions.find_partition(&slot.input_topic, slot.id.partition).is_some()
         }) {
@@ -404,6 +405,11 @@ impl StreamThread {
     fn tick(&mut self, now: Instant) -> anyhow::Result<()> {
         self.watch_idleness(now);
         self.control_flow()?;
+        for slot in &self.slots {
+            if let (Some(task), Some(position)) = (slot.task(), &slot.position_gauge) {
+                position.set(task.position());
+            }
+        }
         if now.duration_since(self.last_metrics) >= METRICS_EVERY {
             self.last_metrics = now;
             self.measure();
@@ -523,7 +529,6 @@ impl StreamThread {
         let (mut keys, mut bytes) = (0, 0);
         for slot in &mut self.slots {
             let Some(task) = slot.task() else { continue };
-            telemetry.position.get_or_create(&slot.labels).set(task.position());
             telemetry.open_windows.get_or_create(&slot.labels).set(task.open_windows() as i64);
             if let Some(watermark) = task.watermark() {
                 telemetry.watermark_delay.get_or_create(&slot.labels).set(now - watermark);

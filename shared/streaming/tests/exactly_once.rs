@@ -1,93 +1,55 @@
-//! A whole worker on a real broker: instances come, go and are killed; the rows are what a batch job computes, each once.
+//! A whole worker on a real broker: instances come and go; the rows are what a batch job computes, each once.
 
 mod toy;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
-use service::GroupProtocol;
+use rdkafka::ClientConfig;
+use service::{GroupProtocol, HumanDuration};
 use streaming::{FoldProgress, MergeProgress, Runtime};
+use testkit::{Outgoing, eventually, produce, read_committed};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(120);
 const PARTITIONS: i32 = 4;
 
 fn kafka() -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", std::env::var("RECWATCH_TEST_BROKERS").unwrap());
+    config.set("bootstrap.servers", testkit::brokers());
     config
 }
 
 struct Instance {
-    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    stop: Arc<AtomicBool>,
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
-fn start(worker: &str, source: &str, instance: &str, protocol: GroupProtocol) -> Instance {
-    let mut config = toy::config(instance);
-    config.protocol = protocol;
-    config.session_timeout = service::HumanDuration::from_millis(6_000).unwrap();
-    let topology = toy::topology(worker, source, Duration::from_secs(1));
-    let runtime = Runtime::new(topology, config, kafka(), 2, true).unwrap();
-    let stop = runtime.stop_switch();
-    Instance { stop, thread: std::thread::spawn(move || runtime.run()) }
-}
-
 impl Instance {
-    fn stop(self) {
+    fn start(worker: &str, source: &str, instance: &str, protocol: GroupProtocol) -> Self {
+        let mut config = toy::config(instance);
+        config.protocol = protocol;
+        config.session_timeout = HumanDuration::from_millis(6_000).unwrap();
+        let topology = toy::topology(worker, source, Duration::from_secs(1));
+        let runtime = Runtime::new(topology, config, kafka(), 2, true).unwrap();
+        let stop = runtime.stop_switch();
+        Self { stop, thread: std::thread::spawn(move || runtime.run()) }
+    }
+
+    fn stop(self) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap().unwrap();
+        self.thread.join().unwrap()
     }
 }
 
-fn create_topic(name: &str, partitions: i32) {
-    let admin: AdminClient<DefaultClientContext> = kafka().create().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-    for result in runtime.block_on(admin.create_topics(&[topic], &AdminOptions::new())).unwrap() {
-        result.unwrap();
-    }
-}
-
-/// All committed records of a topic: (key, value).
-fn read_all(topic: &str, partitions: i32) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut config = kafka();
-    config.set("group.id", "tests").set("enable.partition.eof", "true").set("isolation.level", "read_committed");
-    let consumer: BaseConsumer = config.create().unwrap();
-    let mut list = TopicPartitionList::new();
-    for partition in 0..partitions {
-        list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
-    }
-    consumer.assign(&list).unwrap();
-    let mut ended = 0;
-    let mut records = Vec::new();
-    let deadline = Instant::now() + DEADLINE;
-    while ended < partitions {
-        assert!(Instant::now() < deadline, "{topic} does not end");
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => {
-                records
-                    .push((message.key().unwrap_or_default().to_vec(), message.payload().unwrap_or_default().to_vec()));
-            }
-            Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => ended += 1,
-            Some(Err(error)) => panic!("{error}"),
-            None => {}
-        }
-    }
-    records
-}
-
+/// The newest announcements of all tasks.
 fn progress(worker: &str, source: &str) -> (BTreeMap<String, FoldProgress>, BTreeMap<String, MergeProgress>) {
     let topic = format!("recwatch.internal.{worker}.{source}.watermarks");
     let (mut folds, mut merges) = (BTreeMap::new(), BTreeMap::new());
-    for (key, value) in read_all(&topic, 1) {
-        let key = String::from_utf8(key).unwrap();
+    for record in read_committed(&topic) {
+        let (key, value) = (record.key_text(), record.value.unwrap());
         if key.starts_with("fold/") {
             folds.insert(key, serde_json::from_slice(&value).unwrap());
         } else {
@@ -97,7 +59,18 @@ fn progress(worker: &str, source: &str) -> (BTreeMap<String, FoldProgress>, BTre
     (folds, merges)
 }
 
-/// Events in arrival order, at most BOUND out of order: (key, time, amount).
+fn wait_for(worker: &str, source: &str, read: u64, closed: i64) {
+    eventually(&format!("{read} records read, windows closed to {closed}"), DEADLINE, || {
+        let (folds, merges) = progress(worker, source);
+        assert!(folds.values().all(|fold| fold.counts.add_up()));
+        let total: u64 = folds.values().map(|fold| fold.counts.read).sum();
+        assert!(total <= read, "a record was counted twice: {total} > {read}");
+        let closed = !merges.is_empty() && merges.values().all(|merge| merge.closed >= Some(closed));
+        (total == read && closed).then_some(())
+    });
+}
+
+/// Events in arrival order, less than BOUND out of order: (key, time, amount).
 fn events(count: usize) -> Vec<(String, i64, i64)> {
     let mut state = 42_u64;
     let mut random = move |below: u64| {
@@ -112,66 +85,33 @@ fn events(count: usize) -> Vec<(String, i64, i64)> {
         .collect()
 }
 
-fn publish(producer: &BaseProducer, topic: &str, events: &[(String, i64, i64)]) {
-    for (key, time, amount) in events {
-        let value = format!("{time},{amount}");
-        let mut record = BaseRecord::to(topic).key(key).payload(&value);
-        while let Err((_, back)) = producer.send(record) {
-            producer.poll(Duration::from_millis(1));
-            record = back;
-        }
-    }
-    producer.flush(Duration::from_secs(30)).unwrap();
-}
-
-fn wait_for(worker: &str, source: &str, read: u64, closed: i64) {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let (folds, merges) = progress(worker, source);
-        let total: u64 = folds.values().map(|fold| fold.counts.read).sum();
-        if total >= read && merges.values().all(|merge| merge.closed >= Some(closed)) && !merges.is_empty() {
-            assert!(folds.values().all(|fold| fold.counts.add_up()));
-            assert_eq!(total, read, "a record was counted twice");
-            return;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "read {total} of {read}; folds {folds:?}; merges {merges:?}; wanted {closed}"
-        );
-        std::thread::sleep(Duration::from_millis(100));
-    }
+fn publish(topic: &str, events: &[(String, i64, i64)]) {
+    produce(topic, events.iter().map(|(key, time, amount)| Outgoing::new(key.as_str(), format!("{time},{amount}"))));
 }
 
 fn rows_survive_comings_and_goings(protocol: GroupProtocol) {
-    let _ = tracing_subscriber::fmt().with_env_filter("info").with_test_writer().try_init();
-    let worker = format!("toy-{:?}-{}", protocol, std::process::id()).to_lowercase();
-    let source = format!("{worker}.amounts");
-    create_topic(&source, PARTITIONS);
-    let producer: BaseProducer = kafka().set("partitioner", "murmur2_random").create().unwrap();
+    let source = testkit::topic("amounts", PARTITIONS, &[]);
+    let worker = testkit::unique("toy");
     let all = events(60_000);
     let largest = all.iter().map(|(_, time, _)| *time).max().unwrap() - toy::BOUND;
     let closed = largest.div_euclid(toy::SLIDE) * toy::SLIDE;
 
-    let first = start(&worker, &source, "first", protocol);
-    publish(&producer, &source, &all[..20_000]);
-    let second = start(&worker, &source, "second", protocol);
-    publish(&producer, &source, &all[20_000..40_000]);
+    let first = Instance::start(&worker, &source, "first", protocol);
+    publish(&source, &all[..20_000]);
+    let second = Instance::start(&worker, &source, "second", protocol);
+    publish(&source, &all[20_000..40_000]);
     wait_for(&worker, &source, 40_000, 0);
-    first.stop();
-    let third = start(&worker, &source, "third", protocol);
-    publish(&producer, &source, &all[40_000..]);
+    first.stop().unwrap();
+    let third = Instance::start(&worker, &source, "third", protocol);
+    publish(&source, &all[40_000..]);
     wait_for(&worker, &source, 60_000, closed);
-    second.stop();
-    third.stop();
+    second.stop().unwrap();
+    third.stop().unwrap();
 
-    let mut rows: Vec<String> = read_all(&format!("{worker}.sums"), PARTITIONS)
-        .into_iter()
-        .map(|(_, row)| String::from_utf8(row).unwrap())
-        .collect();
+    let mut rows: Vec<String> =
+        read_committed(&format!("{worker}.sums")).iter().map(testkit::Recorded::value_text).collect();
     rows.sort();
-    let expected = toy::batch(&all, closed);
-    assert_eq!(rows.len(), expected.len());
-    assert_eq!(rows, expected);
+    assert_eq!(rows, toy::batch(&all, closed));
 }
 
 #[test]
@@ -182,4 +122,72 @@ fn rows_survive_comings_and_goings_under_the_consumer_protocol() {
 #[test]
 fn rows_survive_comings_and_goings_under_the_classic_protocol() {
     rows_survive_comings_and_goings(GroupProtocol::Classic);
+}
+
+#[test]
+fn late_and_bad_records_are_handed_on_whole_and_the_stream_goes_on() {
+    let source = testkit::topic("amounts", 1, &[]);
+    let worker = testkit::unique("toy");
+    let good = |time: i64| Outgoing::new("k", format!("{time},1"));
+    let bad = Outgoing::new("bad", "nonsense").with_header("traceparent", "00-1-2-01");
+    produce(&source, [good(1_000), bad.clone(), good(990), good(1_100)]);
+    let instance = Instance::start(&worker, &source, "only", GroupProtocol::Consumer);
+    wait_for(&worker, &source, 4, 1_080);
+    instance.stop().unwrap();
+
+    let letters = read_committed(&format!("{worker}.dead-letters"));
+    assert_eq!(letters.len(), 1);
+    assert_eq!((&letters[0].key, &letters[0].value), (&bad.key, &bad.value));
+    assert_eq!(letters[0].header("traceparent"), Some(b"00-1-2-01".as_slice()));
+    assert_eq!(letters[0].header("__connect.errors.topic"), Some(source.as_bytes()));
+    assert_eq!(letters[0].header("__connect.errors.offset"), Some(b"1".as_slice()));
+    assert_eq!(letters[0].header("__connect.errors.exception.class.name"), Some(b"undecodable".as_slice()));
+    let late = read_committed(&format!("{worker}.late"));
+    assert_eq!(late.iter().map(testkit::Recorded::value_text).collect::<Vec<_>>(), ["990,1"]);
+    assert_eq!(late[0].header("__connect.errors.exception.class.name"), Some(b"late".as_slice()));
+}
+
+#[test]
+fn another_semantic_configuration_is_refused_until_the_state_is_reset() {
+    let source = testkit::topic("amounts", 1, &[]);
+    let worker = testkit::unique("toy");
+    produce(&source, [Outgoing::new("k", "1000,1"), Outgoing::new("k", "1100,1")]);
+    let instance = Instance::start(&worker, &source, "only", GroupProtocol::Consumer);
+    wait_for(&worker, &source, 2, 1_080);
+    instance.stop().unwrap();
+
+    let changed = || {
+        let mut topology = toy::topology(&worker, &source, Duration::from_secs(1));
+        topology.semantics = "window = other".to_owned();
+        topology
+    };
+    let refused = Runtime::new(changed(), toy::config("only"), kafka(), 1, false).unwrap().run().unwrap_err();
+    let message = format!("{refused:#}");
+    assert!(message.contains("another configuration") && message.contains("--reset-state"), "{message}");
+
+    eventually("the group is empty and the state is reset", DEADLINE, || {
+        Runtime::reset(&changed(), &toy::config("only"), &kafka()).ok()
+    });
+    let runtime = Runtime::new(changed(), toy::config("only"), kafka(), 1, false).unwrap();
+    let stop = runtime.stop_switch();
+    let thread = std::thread::spawn(move || runtime.run());
+    wait_for(&worker, &source, 2, 1_080);
+    stop.store(true, Ordering::Relaxed);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_second_process_under_the_same_instance_id_ends_with_a_word_about_it() {
+    let source = testkit::topic("amounts", 2, &[]);
+    let worker = testkit::unique("toy");
+    let stop_after = |instance: Instance| instance.stop();
+    let first = Instance::start(&worker, &source, "same", GroupProtocol::Consumer);
+    let second = Instance::start(&worker, &source, "same", GroupProtocol::Consumer);
+    eventually("one of the two gives up", DEADLINE, || {
+        produce(&source, [Outgoing::new("a", "1000,1"), Outgoing::new("b", "1000,1")]);
+        (first.thread.is_finished() || second.thread.is_finished()).then_some(())
+    });
+    let ends = [stop_after(first), stop_after(second)];
+    let words: Vec<String> = ends.into_iter().filter_map(|end| end.err().map(|error| format!("{error:#}"))).collect();
+    assert!(words.iter().any(|word| word.contains("runtime.instance")), "{words:?}");
 }

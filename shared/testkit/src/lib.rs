@@ -1,1 +1,21 @@
-//! TODO
+//! What the tests of all crates share: the real components, topics of their own, records in and out, and waiting.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use testkit::Outgoing;
+//!
+//! let topic = testkit::topic("clicks", 2, &[]);
+//! testkit::produce(&topic, [Outgoing::new("session", "payload")]);
+//! assert_eq!(testkit::read_committed(&topic).len(), 1);
+//! let first = testkit::eventually("a record", Duration::from_secs(5), || testkit::read_committed(&topic).pop());
+//! ```
+//!
+//! Helpers panic where a test could only fail: a test that has no broker has nothing to say.
+
+mod components;
+mod records;
+mod waiting;
+
+pub use components::{brokers, clickhouse, kafka, stack, workers};
+pub use records::{Outgoing, Recorded, produce, read_committed, topic, unique};
+pub use waiting::eventually;

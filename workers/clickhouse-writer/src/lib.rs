@@ -6,6 +6,14 @@
 //!
 //! A lane is one table and its topic. Offsets are committed only when ClickHouse has acknowledged every row below them;
 //! what ClickHouse is told twice is one row, by its deduplication token and by the table's key.
+//!
+//! Rights that it needs:
+//! - Kafka: Read on the row topics and on the group `recwatch.clickhouse-writer`; Describe, DescribeConfigs and Write on
+//!   the dead letters' topic (DescribeConfigs also on the row topics; without it, their cleanup policies are not
+//!   checked). `--create-topics`: Create on these topics. `--reset-state`: Delete on the group.
+//! - ClickHouse: `INSERT` and `SHOW COLUMNS` on the tables. `--apply-ddl`: `CREATE DATABASE`, and on the database
+//!   `CREATE TABLE`, `CREATE VIEW`, `DROP VIEW`, `SELECT`.
+//! - Schema registry: Read on the subjects of the row topics.
 
 pub mod batch;
 pub mod config;

@@ -1,11 +1,13 @@
 //! The topics that the writer needs: checked at start, created where allowed; its offsets, forgotten by a reset.
 
-use std::collections::BTreeSet;
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::types::RDKafkaErrorCode;
@@ -17,6 +19,9 @@ use crate::source::{ASK, GROUP};
 const WEEK_MILLIS: &str = "604800000";
 /// The largest source record of 4 MiB and 64 KiB of headers.
 const MAX_DEAD_LETTER_BYTES: &str = "4259840";
+
+/// A topic's name and the settings that it is created with.
+type Needed = (String, Vec<(&'static str, &'static str)>);
 
 /// The brokers, as asked by a person or at the start.
 pub struct Cluster<'a> {
@@ -44,16 +49,27 @@ impl<'a> Cluster<'a> {
     /// Where no broker answers, or with every topic that is missing.
     pub async fn check(&self, create: bool) -> anyhow::Result<()> {
         let needed = self.needed();
-        let mut missing = self.missing(&needed)?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        if !create {
+        let missing = self.missing(&needed)?;
+        if !missing.is_empty() && !create {
             bail!(
                 "clickhouse-writer: topics are missing: {}. Create them, or run: clickhouse-writer --config FILE --create-topics",
                 missing.into_iter().collect::<Vec<_>>().join(", ")
             );
         }
+        if !missing.is_empty() {
+            self.create(&needed, missing).await?;
+        }
+        let problems: Vec<String> = self
+            .settings(&needed)
+            .await?
+            .iter()
+            .filter_map(|(topic, settings)| unfit(topic, settings, topic == self.configuration.dead_letters()))
+            .collect();
+        anyhow::ensure!(problems.is_empty(), "clickhouse-writer: {}", problems.join("; "));
+        Ok(())
+    }
+
+    async fn create(&self, needed: &[Needed], mut missing: BTreeSet<String>) -> anyhow::Result<()> {
         let topics: Vec<NewTopic<'_>> = needed
             .iter()
             .filter(|(name, _)| missing.contains(name))
@@ -71,10 +87,23 @@ impl<'a> Cluster<'a> {
             if Instant::now() > deadline {
                 bail!("created topics do not appear in the cluster's metadata within {ASK:?}: {missing:?}");
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            missing = self.missing(&needed)?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            missing = self.missing(needed)?;
         }
         Ok(())
+    }
+
+    /// The topics' settings, of those that this user may see.
+    async fn settings(&self, needed: &[Needed]) -> anyhow::Result<BTreeMap<String, BTreeMap<String, String>>> {
+        let resources: Vec<_> = needed.iter().map(|(name, _)| ResourceSpecifier::Topic(name)).collect();
+        let mut found = BTreeMap::new();
+        for resource in self.admin.describe_configs(&resources, &self.options).await?.into_iter().flatten() {
+            if let OwnedResourceSpecifier::Topic(name) = resource.specifier {
+                let values = resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
+                found.insert(name, values.collect());
+            }
+        }
+        Ok(found)
     }
 
     /// Forgets the group's offsets, so that the next start reads the row topics from their beginning.
@@ -95,7 +124,7 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    fn needed(&self) -> Vec<(String, Vec<(&'static str, &'static str)>)> {
+    fn needed(&self) -> Vec<Needed> {
         let mut needed: Vec<_> = self
             .configuration
             .tables()
@@ -126,12 +155,52 @@ impl<'a> Cluster<'a> {
         topic
     }
 
-    fn missing(&self, needed: &[(String, Vec<(&'static str, &'static str)>)]) -> anyhow::Result<BTreeSet<String>> {
+    fn missing(&self, needed: &[Needed]) -> anyhow::Result<BTreeSet<String>> {
         let client: BaseConsumer = self.kafka.create().context("the Kafka client cannot be made")?;
         let metadata = client.fetch_metadata(None, ASK).with_context(|| {
             format!("kafka.brokers = {:?}: no broker answers within {ASK:?}", self.configuration.kafka.brokers)
         })?;
         let existing: BTreeSet<&str> = metadata.topics().iter().map(rdkafka::metadata::MetadataTopic::name).collect();
         Ok(needed.iter().map(|(name, _)| name).filter(|name| !existing.contains(name.as_str())).cloned().collect())
+    }
+}
+
+/// What is wrong with the settings of an existing topic.
+fn unfit(topic: &str, settings: &BTreeMap<String, String>, is_dead_letters: bool) -> Option<String> {
+    let of = |name: &str| settings.get(name).map_or("", String::as_str);
+    if !of("cleanup.policy").contains("compact") {
+        return None;
+    }
+    if is_dead_letters {
+        return Some(format!(
+            "{topic} has cleanup.policy = {}: letters of one key would replace each other, delete is needed",
+            of("cleanup.policy")
+        ));
+    }
+    (of("min.compaction.lag.ms") == "0").then(|| {
+        format!(
+            "{topic} is compacted and has min.compaction.lag.ms = 0: rows would be compacted away before they are \
+             written, a lag longer than the longest outage of ClickHouse is needed ({WEEK_MILLIS} is a week)"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::unfit;
+
+    fn settings(policy: &str, lag: &str) -> BTreeMap<String, String> {
+        [("cleanup.policy", policy), ("min.compaction.lag.ms", lag)].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+    }
+
+    #[test]
+    fn a_topic_that_forgets_rows_before_they_are_written_is_refused() {
+        assert_eq!(unfit("t", &settings("delete", "0"), false), None);
+        assert_eq!(unfit("t", &settings("compact,delete", "604800000"), false), None);
+        assert_eq!(unfit("t", &BTreeMap::new(), false), None, "without the right to see its settings");
+        assert!(unfit("t", &settings("compact", "0"), false).unwrap().contains("min.compaction.lag.ms"));
+        assert!(unfit("t", &settings("compact", "604800000"), true).unwrap().contains("delete is needed"));
     }
 }

@@ -198,7 +198,9 @@ impl Configuration {
                 problems.add(key, shown(dimensions), "a list that names each dimension once");
             }
         }
-        if !self.merge_key.iter().all(|dimension| self.dimensions.contains(dimension)) {
+        // the default must not stand in the way of somebody who groups by something else
+        let default = self.merge_key == [Dimension::Domain];
+        if !default && !self.merge_key.iter().all(|dimension| self.dimensions.contains(dimension)) {
             let allowed = format!("some of the dimensions {}", shown(&self.dimensions));
             problems.add("merge_key", shown(&self.merge_key), allowed);
         }
@@ -319,6 +321,13 @@ mod tests {
         assert_eq!(configuration.settings().scorer.bins(), &Bins::linear(0, 600_000, 12).unwrap());
         assert_eq!(configuration.source.format, Format::Json);
         assert!(configuration.semantics().contains("bins=linear:0:600000:12 normalise=Occupied estimator=ChaoShen"));
+    }
+
+    #[test]
+    fn the_default_merge_key_counts_only_where_it_is_a_dimension() {
+        let configuration = configured(&[r#"dimensions=["user_segment"]"#]).unwrap();
+        assert!(configuration.semantics().contains("merge_key="), "{}", configuration.semantics());
+        assert!(!configuration.semantics().contains("merge_key=domain"), "{}", configuration.semantics());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `cargo stack replay`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -81,11 +81,11 @@ impl Replay {
         let feed = if merged { Feed::by_event_time(recordings)? } else { Feed::in_file_order(recordings) };
         let progress: Box<dyn Progress> = terminal::progress();
         let mut run = Run::start(plan, progress.as_ref())?;
-        run.publish(feed)?;
-        run.complete()?;
-        run.stop_workers()?;
-        run.account()?;
-        run.export(&export)?;
+        if let Err(error) = through(&mut run, feed, &export) {
+            let logs = export.join("logs");
+            run.keep_logs(&logs)?;
+            return Err(error.context(format!("the replay failed; what the processes said is in {}", logs.display())));
+        }
         let problems = run.summary().problems.join("\n");
         run.stop()?;
         if !problems.is_empty() {
@@ -124,4 +124,13 @@ impl Replay {
             load: if self.generate.unwrap_or(0) > MANY { Load::Sustained } else { Load::Short },
         }
     }
+}
+
+/// From the first line to the exported rows.
+fn through(run: &mut Run<'_>, feed: Feed, export: &Path) -> Result<()> {
+    run.publish(feed)?;
+    run.complete()?;
+    run.stop_workers()?;
+    run.account()?;
+    run.export(export)
 }

@@ -213,7 +213,10 @@ def main():
     parser.add_argument("--path", required=True, help="folder of the databases")
     arguments, _ = parser.parse_known_args()  # the rest are marks for those who look for this process
     server = Server(("127.0.0.1", arguments.port), Handler)
-    Handler.engine = Engine(os.path.abspath(arguments.path))
+    try:
+        Handler.engine = Engine(os.path.abspath(arguments.path))
+    except Exception as error:  # behind the reason come pages of addresses
+        sys.exit(f"the engine does not start in {arguments.path}: {str(error).split(', Stack trace')[0]}")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     print(f"listening on 127.0.0.1:{server.server_address[1]}", flush=True)

@@ -118,7 +118,7 @@ pub(super) fn launch(place: &Place, port: u16) -> Result<Launch> {
     let logging = home.join("log4j2.properties");
     fs::write(&logging, LOGGING)?;
 
-    let mut arguments = place.java(HEAP_MB);
+    let mut arguments = place.java(Component::Kafka, HEAP_MB)?;
     let mut configuration = std::ffi::OsString::from("-Dlog4j2.configurationFile=");
     configuration.push(&logging);
     arguments.extend([configuration, "-cp".into(), class_path(&place.files), "kafka.Kafka".into(), properties.into()]);

@@ -61,15 +61,21 @@ impl Place {
         }
     }
 
-    /// What a Java component is started with: a heap of this many MB, and a mark by which `down` knows the process.
-    fn java(&self, heap_mb: u32) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = vec![format!("-Xmx{heap_mb}m").into(), "-Xshare:auto".into()];
+    /// What a Java component is started with: a heap of this many MB, nothing written outside its own folder, and a mark
+    /// by which `down` knows the process.
+    fn java(&self, component: Component, heap_mb: u32) -> Result<Vec<OsString>> {
+        let temporary = self.home(component)?.join("tmp");
+        fs::create_dir_all(&temporary)?;
+        let mut folder = OsString::from("-Djava.io.tmpdir=");
+        folder.push(temporary);
+        let mut arguments: Vec<OsString> =
+            vec![format!("-Xmx{heap_mb}m").into(), "-Xshare:auto".into(), "-XX:-UsePerfData".into(), folder];
         if self.load == Load::Short {
             arguments.push("-XX:TieredStopAtLevel=1".into());
             arguments.push("-XX:+UseSerialGC".into());
         }
         arguments.push(self.mark());
-        arguments
+        Ok(arguments)
     }
 
     /// An argument that names the stack's folder.

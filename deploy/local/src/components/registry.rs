@@ -23,7 +23,7 @@ pub(super) fn launch(place: &Place, port: u16) -> Result<Launch> {
     let mut storage = OsString::from("-Dapicurio.datasource.url=jdbc:h2:file:");
     storage.push(&database);
     storage.push(";WRITE_DELAY=0");
-    let mut arguments = place.java(HEAP_MB);
+    let mut arguments = place.java(Component::Registry, HEAP_MB)?;
     arguments.extend([
         "-Dquarkus.http.host=127.0.0.1".into(),
         format!("-Dquarkus.http.port={port}").into(),

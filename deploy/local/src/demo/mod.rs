@@ -78,8 +78,10 @@ fn beginning() -> i64 {
 fn show(run: &Run<'_>, demo: &Demo) -> Result<()> {
     let query = |statement: &str| run.stack().clickhouse_query(statement);
     println!("\nWhat became of the records\n{}", tables::counts(run.summary()));
-    println!("\nThe newest aggregates, largest groups first (table recwatch.session_entropy)");
-    println!("{}", tables::newest(&query)?);
+    let (until, newest) = tables::newest(&query)?;
+    println!(
+        "\nThe newest aggregates, of the window that ends at {until} UTC (table recwatch.session_entropy)\n{newest}"
+    );
     let (dimension, series) = course::freshness(&query)?;
     println!("\nThe course of freshness, by {dimension}: 1 is a session that browses steadily, 0 one that scatters\n");
     print!("{}", plot::panels(&series, plot::Size { columns: 80, rows: 5 }));

@@ -12,6 +12,8 @@ use crate::processes::{Launch, Process};
 
 /// Named with its version, so that every machine runs the same one.
 const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
+/// For a single archive: newer versions insist on its parent's description, which need not be there.
+const UNPACKING_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:2.8";
 const DEADLINE: Duration = Duration::from_secs(900);
 
 /// A project file that does nothing but depend on these (group, artifact, version).
@@ -39,7 +41,7 @@ pub(super) fn copy_dependencies(tools: &Tools, pom: &str, directory: &Path) -> R
     run(
         tools,
         directory,
-        &["copy-dependencies"],
+        &format!("{PLUGIN}:copy-dependencies"),
         vec!["-DincludeScope=runtime".into(), define("outputDirectory", output.as_os_str())],
     )
 }
@@ -47,7 +49,7 @@ pub(super) fn copy_dependencies(tools: &Tools, pom: &str, directory: &Path) -> R
 /// Unpacks one archive (group:artifact:version:type:classifier) into `directory`.
 pub(super) fn unpack(tools: &Tools, artifact: &str, directory: &Path) -> Result<()> {
     let arguments = vec![define("artifact", artifact.as_ref()), define("outputDirectory", directory.as_os_str())];
-    run(tools, directory, &["unpack"], arguments)
+    run(tools, directory, &format!("{UNPACKING_PLUGIN}:unpack"), arguments)
 }
 
 fn define(key: &str, value: &std::ffi::OsStr) -> OsString {
@@ -56,13 +58,12 @@ fn define(key: &str, value: &std::ffi::OsStr) -> OsString {
     argument
 }
 
-fn run(tools: &Tools, directory: &Path, goals: &[&str], arguments: Vec<OsString>) -> Result<()> {
-    let fixed = ["--batch-mode", "--quiet", "--update-snapshots"].into_iter().map(OsString::from);
-    let goals = goals.iter().map(|goal| OsString::from(format!("{PLUGIN}:{goal}")));
+fn run(tools: &Tools, directory: &Path, goal: &str, arguments: Vec<OsString>) -> Result<()> {
+    let fixed = ["--batch-mode", "--quiet"].into_iter().map(OsString::from);
     let launch = Launch {
         name: "Maven".to_owned(),
         program: tools.maven.clone(),
-        arguments: fixed.chain(goals).chain(arguments).collect(),
+        arguments: fixed.chain([goal.into()]).chain(arguments).collect(),
         directory: Some(directory.to_owned()),
         log: directory.join("maven.log"),
         ..Launch::default()

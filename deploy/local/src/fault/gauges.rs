@@ -1,4 +1,5 @@
-//! What a worker says about itself at `/metrics`: how far it has read, and how far it has committed.
+//! What a worker says about itself at `/metrics`: how far it has read its input, and how far it has committed it. What a
+//! worker sends to itself (`recwatch.internal.…`) is left out.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,7 +32,8 @@ impl Gauges {
             let Ok(value) = value.parse::<f64>() else { continue };
             let partition = || {
                 let partition = label(labels, "partition")?.parse().ok()?;
-                Some((label(labels, "topic")?.to_owned(), partition))
+                let topic = label(labels, "topic").filter(|topic| !topic.starts_with("recwatch.internal."))?;
+                Some((topic.to_owned(), partition))
             };
             match name {
                 "recwatch_streaming_position" | "recwatch_clickhouse_writer_position" => {
@@ -49,10 +51,12 @@ impl Gauges {
         gauges
     }
 
-    /// Records read since the start, or, where they are not counted, since the beginning of the partitions.
+    /// Records read since the start, or, where they are not counted, since the beginning of the partitions; at least
+    /// `seen`, since counters may be older than positions.
     #[must_use]
-    pub fn read(&self) -> u64 {
-        self.records_read.unwrap_or_else(|| self.position.values().map(|&offset| offset.max(0) as u64).sum())
+    pub fn read(&self, seen: u64) -> u64 {
+        let positions = || self.position.values().map(|&offset| offset.max(0) as u64).sum();
+        self.records_read.unwrap_or_else(positions).max(seen)
     }
 }
 
@@ -94,6 +98,7 @@ recwatch_streaming_position{topic="recsys.interactions.v1",partition="0"} 120
 recwatch_streaming_position{partition="3",topic="recsys.interactions.v1"} 7
 recwatch_streaming_committed{topic="recsys.interactions.v1",partition="0"} 100
 recwatch_streaming_records_read_total{topic="recsys.interactions.v1"} 127
+recwatch_streaming_position{topic="recwatch.internal.session-entropy.recsys.interactions.v1.repartition",partition="0"} 9
 recwatch_streaming_other{topic="recsys.interactions.v1",partition="0"} 1.5
 # EOF
 "#;
@@ -107,7 +112,7 @@ recwatch_streaming_other{topic="recsys.interactions.v1",partition="0"} 1.5
         let gauges = Gauges::parse(METRICS);
         assert_eq!(gauges.position, [(partition(0), 120), (partition(3), 7)].into());
         assert_eq!(gauges.committed, [(partition(0), 100)].into());
-        assert_eq!(gauges.read(), 127);
+        assert_eq!((gauges.read(20), gauges.read(130)), (127, 130));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The hunt for the moment of a kill, decided from what was observed: no IO, no clock.
 //!
-//! Publishing stands still meanwhile. A victim that is behind will show uncommitted work by itself; one that has
-//! committed all it could read is given a few more lines, more each time (a writer sees rows only when windows close).
+//! Publishing stands still at first: a victim that is behind shows uncommitted work by itself. One that has committed all
+//! that it could read is given a thin flow of lines, so that there is always something between reading and committing
+//! (a writer sees rows only when windows close, a gauge is a moment old).
 
 use std::collections::BTreeMap;
 
@@ -31,24 +32,19 @@ pub enum Next {
 }
 
 /// The course of one hunt.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Hunt {
-    /// Looks in a row in which every candidate had committed what it had read.
-    quiet: u32,
-    lines: u64,
-    most_lines: u64,
+    /// Looks in which every candidate had committed what it had read.
+    quiet: u64,
 }
 
 impl Hunt {
-    /// Quiet looks before more lines are published. Commits take part of a second, looks some milliseconds.
-    const PATIENCE: u32 = 40;
-    const FIRST_LINES: u64 = 20;
-
-    /// A hunt that publishes at most `most_lines` at once.
-    #[must_use]
-    pub fn new(most_lines: u64) -> Self {
-        Self { quiet: 0, lines: Self::FIRST_LINES, most_lines }
-    }
+    /// Quiet looks before lines flow. Commits take part of a second, looks some milliseconds.
+    const PATIENCE: u64 = 40;
+    /// Quiet looks after which one line more is published each time.
+    const SWELLING: u64 = 50;
+    /// Lines published at a look, at most.
+    const MOST_LINES: u64 = 10;
 
     /// Decides from one look at the candidates; `None` is one that did not answer.
     pub fn look(&mut self, candidates: &[Option<Gauges>]) -> Next {
@@ -56,33 +52,30 @@ impl Hunt {
             .iter()
             .enumerate()
             .filter_map(|(index, gauges)| {
-                Some((uncommitted(&gauges.as_ref()?.position, &gauges.as_ref()?.committed), index))
+                let gauges = gauges.as_ref()?;
+                Some((uncommitted(&gauges.position, &gauges.committed), index))
             })
             .max();
         if let Some((1.., index)) = most {
-            self.quiet = 0;
             return Next::Freeze(index);
         }
-        // One that owns nothing yet, or has not answered, is still starting: more lines would not help it.
+        // One that owns nothing yet, or has not answered, is still starting: lines would not help it.
         let reading = |gauges: &Option<Gauges>| gauges.as_ref().is_some_and(|gauges| !gauges.position.is_empty());
-        if !candidates.iter().any(reading) {
-            self.quiet = 0;
-            return Next::Watch;
-        }
-        self.quiet += 1;
-        if self.quiet < Self::PATIENCE { Next::Watch } else { self.publish() }
+        if candidates.iter().any(reading) { self.quiet_look() } else { Next::Watch }
     }
 
-    /// The frozen candidate turned out to have everything committed: it goes on, with more to read.
+    /// The frozen candidate turned out to have everything committed, and goes on.
     pub fn missed(&mut self) -> Next {
-        self.publish()
+        self.quiet = self.quiet.max(Self::PATIENCE);
+        self.quiet_look()
     }
 
-    fn publish(&mut self) -> Next {
-        self.quiet = 0;
-        let lines = self.lines;
-        self.lines = (self.lines * 2).min(self.most_lines.max(1));
-        Next::Publish(lines)
+    fn quiet_look(&mut self) -> Next {
+        self.quiet += 1;
+        match self.quiet.checked_sub(Self::PATIENCE) {
+            None | Some(0) => Next::Watch,
+            Some(flowing) => Next::Publish((1 + flowing / Self::SWELLING).min(Self::MOST_LINES)),
+        }
     }
 }
 
@@ -110,30 +103,33 @@ mod tests {
 
     #[test]
     fn the_candidate_with_most_uncommitted_records_is_frozen() {
-        let mut hunt = Hunt::new(1_000);
+        let mut hunt = Hunt::default();
         let candidates = [gauges(&[(0, 10)], &[(0, 9)]), None, gauges(&[(1, 10)], &[(1, 2)])];
         assert_eq!(hunt.look(&candidates), Next::Freeze(2));
     }
 
     #[test]
     fn candidates_that_are_still_starting_are_waited_for_without_more_lines() {
-        let mut hunt = Hunt::new(1_000);
+        let mut hunt = Hunt::default();
         for _ in 0..10 * Hunt::PATIENCE {
             assert_eq!(hunt.look(&[None, gauges(&[], &[])]), Next::Watch);
         }
     }
 
     #[test]
-    fn a_candidate_that_has_committed_everything_gets_more_and_more_lines_up_to_a_limit() {
-        let mut hunt = Hunt::new(60);
+    fn a_candidate_that_has_committed_everything_gets_a_flow_of_lines_that_swells_up_to_a_limit() {
+        let mut hunt = Hunt::default();
         let settled = [gauges(&[(0, 10)], &[(0, 10)])];
-        let mut published = Vec::new();
-        for _ in 0..4 * Hunt::PATIENCE {
-            if let Next::Publish(lines) = hunt.look(&settled) {
-                published.push(lines);
-            }
+        for _ in 0..Hunt::PATIENCE {
+            assert_eq!(hunt.look(&settled), Next::Watch);
         }
-        assert_eq!(published, [20, 40, 60, 60]);
-        assert_eq!(hunt.missed(), Next::Publish(60));
+        assert_eq!(hunt.look(&settled), Next::Publish(1));
+        let looks: Vec<Next> = (0..1_000).map(|_| hunt.look(&settled)).collect();
+        assert_eq!((looks[100], looks[999]), (Next::Publish(3), Next::Publish(Hunt::MOST_LINES)));
+    }
+
+    #[test]
+    fn after_a_miss_lines_flow_at_once() {
+        assert_eq!(Hunt::default().missed(), Next::Publish(1));
     }
 }

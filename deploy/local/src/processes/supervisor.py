@@ -33,6 +33,7 @@ changed = threading.Condition(threading.RLock())
 running = {}  # pid -> (id, Popen)
 released = set()  # ids
 removals = set()  # paths
+supervisor = os.getpid()
 libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
 
 
@@ -47,6 +48,8 @@ def die_with_supervisor():
     """The second line of defence, in the child: for a supervisor that is itself killed."""
     if libc is not None:
         libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if os.getppid() != supervisor:  # it was killed before it could be watched
+            os._exit(1)
 
 
 def start(command):

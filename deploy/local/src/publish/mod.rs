@@ -78,7 +78,7 @@ impl Publisher {
             if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
                 return Err(error).with_context(|| format!("line {} cannot be published", origin.number));
             }
-            self.producer.poll(Duration::from_millis(20));
+            self.producer.poll(Duration::from_millis(2));
             record = refused;
         }
         self.published += 1;
@@ -89,7 +89,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Serves the producer for a while.
+    /// Serves the producer for this time.
     pub fn wait(&self, time: Duration) {
         self.producer.poll(time);
     }

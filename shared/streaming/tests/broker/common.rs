@@ -25,7 +25,7 @@ pub(crate) const BROKERS: &str = "RECWATCH_TEST_BROKERS";
 
 /// `host:port` of the broker that the tests run against.
 pub(crate) fn brokers() -> String {
-    std::env::var(BROKERS).expect("RECWATCH_TEST_BROKERS names the broker to test against")
+    testkit::brokers()
 }
 
 /// A client configuration that names the broker and nothing else.

@@ -150,4 +150,23 @@ impl Run<'_> {
         self.progress.done("export", &folder.display().to_string());
         Ok(())
     }
+
+    /// Copies the logs of all processes to `folder`.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn keep_logs(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder).with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+        for directory in [self.stack.directory().to_owned(), self.stack.work_directory()] {
+            for entry in std::fs::read_dir(&directory)? {
+                let file = entry?.path();
+                if file.extension().is_some_and(|extension| extension == "log" || extension == "toml")
+                    && let Some(name) = file.file_name()
+                {
+                    std::fs::copy(&file, folder.join(name)).with_context(|| format!("copying {}", file.display()))?;
+                }
+            }
+        }
+        Ok(())
+    }
 }

@@ -13,6 +13,9 @@ use crate::publish::Publisher;
 use crate::recording::Feed;
 use crate::terminal::thousands;
 
+/// How often the victims of a fault are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(3);
+
 impl Run<'_> {
     /// Publishes all lines, killing on the way what the faults ask for.
     ///
@@ -71,7 +74,6 @@ impl Run<'_> {
 
     /// Kills a process once it has read records that it has not committed, and starts it again.
     fn kill(&mut self, fault: &Fault, publisher: &mut Publisher, feed: &mut Feed) -> Result<()> {
-        const MOST_LINES: u64 = 2_000;
         let instances = self.fleet.instances().iter().enumerate();
         let candidates: Vec<usize> = instances
             .filter(|(_, instance)| fault.hits(&instance.worker, &instance.name))
@@ -79,7 +81,7 @@ impl Run<'_> {
             .collect();
         let worker = self.fleet.instances()[candidates[0]].worker.clone();
         let offsets = CommittedOffsets::new(&self.stack.brokers(), &group(&worker))?;
-        let mut hunt = Hunt::new(MOST_LINES);
+        let mut hunt = Hunt::default();
         let begun = Instant::now();
         while begun.elapsed() < STANDSTILL {
             self.fleet.check()?;
@@ -96,21 +98,18 @@ impl Run<'_> {
                     self.fleet.kill_and_restart(index)?;
                     let process = self.fleet.instances()[index].name.clone();
                     self.progress.update("fault", &format!("killed {process}, {uncommitted} records uncommitted"));
-                    self.summary.kills.push(Kill { process, records_read: gauges.read(), uncommitted });
+                    self.summary.kills.push(Kill { process, records_read: gauges.read(uncommitted), uncommitted });
                     return Ok(());
                 }
                 self.fleet.thaw(index)?;
                 next = hunt.missed();
             }
-            match next {
-                Next::Publish(lines) => {
-                    for _ in 0..lines {
-                        self.publish_line(publisher, feed)?;
-                    }
-                    publisher.flush()?;
+            if let Next::Publish(lines) = next {
+                for _ in 0..lines {
+                    self.publish_line(publisher, feed)?;
                 }
-                Next::Watch | Next::Freeze(_) => publisher.wait(Duration::from_millis(5)),
             }
+            publisher.wait(LOOK_EVERY);
         }
         bail!("--fault {fault} hit nothing: {worker} had committed everything that it had read for {STANDSTILL:?}")
     }
