@@ -209,18 +209,22 @@ impl Registry {
     }
 
     fn require_compatibility(&self, config_path: &str) -> Result<(), RegistryError> {
-        if let Answer::Ok(body) = self.ask(Method::Get, config_path, None, None)?
-            && body["compatibilityLevel"].as_str().is_some_and(|level| level != "NONE")
-        {
+        if self.has_compatibility(config_path)? {
             return Ok(());
         }
         let request = json!({ "compatibility": "BACKWARD" });
         match self.ask(Method::Put, config_path, Some(&request), None)? {
             Answer::Ok(_) | Answer::NotFound(_) => Ok(()),
-            Answer::Refused(message) => {
-                Err(self.refused("compatibility BACKWARD at".to_owned() + config_path, message))
-            }
+            // Another instance that starts may have set it in between.
+            Answer::Refused(_) if self.has_compatibility(config_path)? => Ok(()),
+            Answer::Refused(message) => Err(self.refused(format!("compatibility BACKWARD at {config_path}"), message)),
         }
+    }
+
+    fn has_compatibility(&self, config_path: &str) -> Result<bool, RegistryError> {
+        let answer = self.ask(Method::Get, config_path, None, None)?;
+        let Answer::Ok(body) = answer else { return Ok(false) };
+        Ok(body["compatibilityLevel"].as_str().is_some_and(|level| level != "NONE"))
     }
 
     /// The base URL.

@@ -258,6 +258,20 @@ fn a_registry_that_knows_rules_only_of_known_subjects_is_told_behind() {
 }
 
 #[test]
+fn a_rule_that_another_instance_sets_at_the_same_time_is_good() {
+    let backward = || Answer(200, r#"{"compatibilityLevel":"BACKWARD"}"#);
+    let server = Server::start(vec![
+        Answer(404, r#"{"error_code":40401,"message":"no subject"}"#),
+        Answer(409, r#"{"error_code":409,"message":"A rule named 'COMPATIBILITY' already exists."}"#),
+        backward(),
+        Answer(200, r#"{"id":17}"#),
+        backward(),
+    ]);
+    assert_eq!(registry(config(server.url())).register("t-value", "{}"), Ok(17));
+    server.end();
+}
+
+#[test]
 fn a_stricter_rule_of_somebody_else_stays() {
     let full = || Answer(200, r#"{"compatibilityLevel":"FULL_TRANSITIVE"}"#);
     let server = Server::start(vec![full(), Answer(200, r#"{"id":17}"#), full()]);
