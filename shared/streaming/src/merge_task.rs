@@ -165,6 +165,10 @@ impl<M: Merge> Task for MergeTask<M> {
         self.windows.len()
     }
 
+    fn overflowed(&self) -> u64 {
+        self.merge.overflowed()
+    }
+
     fn snapshot(&self, into: &mut Vec<u8>) {
         write_with_length(into, |into| into.extend(encode(&self.progress)));
         write_with_length(into, |into| {

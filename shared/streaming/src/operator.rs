@@ -124,6 +124,11 @@ pub trait Merge: Send + 'static {
     /// their keys' bytes and never empty. Ends arrive ascending; ends without data are not called.
     fn close(&mut self, end: i64, groups: BTreeMap<Box<[u8]>, Self::Summary>, out: &mut MergeOutput);
 
+    /// Groups that were merged into another one because there were too many, since the operator was made.
+    fn overflowed(&self) -> u64 {
+        0
+    }
+
     /// Appends what the operator keeps across windows beside the open summaries (nothing by default).
     fn snapshot(&self, into: &mut Vec<u8>) {
         let _ = into;

@@ -110,6 +110,9 @@ pub(crate) trait Task: Send {
     /// Windows that hold data and are not closed (merges).
     fn open_windows(&self) -> usize;
 
+    /// Groups merged into others because there were too many, since the task was made (merges).
+    fn overflowed(&self) -> u64;
+
     /// Appends the whole state.
     fn snapshot(&self, into: &mut Vec<u8>);
 

@@ -49,6 +49,7 @@ pub struct Telemetry {
     pub(crate) lag: PerPartition,
     pub(crate) watermark_delay: PerPartition,
     pub(crate) open_windows: PerPartition,
+    pub(crate) overflowed_groups: PerPartition,
     pub(crate) state_keys: PerPartition,
     pub(crate) state_bytes: PerPartition,
     pub(crate) commit_seconds: Histogram,
@@ -75,6 +76,7 @@ impl Default for Telemetry {
             lag: Family::default(),
             watermark_delay: Family::default(),
             open_windows: Family::default(),
+            overflowed_groups: Family::default(),
             state_keys: Family::default(),
             state_bytes: Family::default(),
             commit_seconds: seconds(),
@@ -100,6 +102,8 @@ impl Telemetry {
         let help = "Wall clock minus watermark, in milliseconds";
         registry.register("watermark_delay_milliseconds", help, self.watermark_delay.clone());
         registry.register("open_windows", "Windows that hold data and are not closed", self.open_windows.clone());
+        let help = "Groups merged into others since the partition was assigned, because there were too many";
+        registry.register("overflowed_groups", help, self.overflowed_groups.clone());
         registry.register("state_keys", "Live keys", self.state_keys.clone());
         registry.register("state_bytes", "Live state, estimated", self.state_bytes.clone());
         registry.register("commit_duration_seconds", "From a cut to its commit", self.commit_seconds.clone());
@@ -119,6 +123,7 @@ impl Telemetry {
             &self.lag,
             &self.watermark_delay,
             &self.open_windows,
+            &self.overflowed_groups,
             &self.state_keys,
             &self.state_bytes,
         ] {

@@ -530,6 +530,9 @@ impl StreamThread {
         for slot in &mut self.slots {
             let Some(task) = slot.task() else { continue };
             telemetry.open_windows.get_or_create(&slot.labels).set(task.open_windows() as i64);
+            if !slot.is_fold() {
+                telemetry.overflowed_groups.get_or_create(&slot.labels).set(task.overflowed() as i64);
+            }
             if let Some(watermark) = task.watermark() {
                 telemetry.watermark_delay.get_or_create(&slot.labels).set(now - watermark);
             }

@@ -40,13 +40,6 @@ impl<E: RowEncoder> GroupMerge<E> {
         }
     }
 
-    /// How many groups' shares have been merged into others because a window had too many groups, since this operator
-    /// was made. A group counts once a window and for each partition whose fold merged its share.
-    #[must_use]
-    pub fn overflowed(&self) -> u64 {
-        self.overflowed
-    }
-
     /// Merges what is too much.
     fn limit(&self, groups: BTreeMap<Box<[u8]>, Summary>) -> BTreeMap<Box<[u8]>, Summary> {
         let merged_by_folds = groups.keys().any(|key| Grouping::is_overflow(key));
@@ -81,6 +74,12 @@ impl<E: RowEncoder> GroupMerge<E> {
 
 impl<E: RowEncoder> Merge for GroupMerge<E> {
     type Summary = Summary;
+
+    /// Groups' shares that were merged into others because a window had too many groups. A group counts once a window and
+    /// for each partition whose fold merged its share.
+    fn overflowed(&self) -> u64 {
+        self.overflowed
+    }
 
     fn decode(&self, bytes: &[u8]) -> Result<Summary, RestoreError> {
         Summary::decode(bytes)

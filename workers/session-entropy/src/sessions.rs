@@ -16,11 +16,14 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::dimensions::{Dimension, Grouping};
 use crate::state::groups::Groups;
 use crate::state::pane::{Pane, Waiting};
-use crate::state::session::{NONE, Session};
+use crate::state::session::Session;
 use crate::state::slab::Slab;
 
 /// Sessions below which room is not given back.
 const KEPT_ROOM: usize = 1 << 14;
+
+/// Sessions that are asked for from memory at a time.
+const AHEAD: usize = 16;
 
 /// What the events of a partition mean.
 #[derive(Debug, Clone)]
@@ -47,8 +50,8 @@ pub(crate) struct Sessions {
     pub(crate) groups: Groups,
     /// Events above the last closed end, by the end of their pane.
     pub(crate) panes: BTreeMap<i64, Pane>,
-    /// The first session of each list of those whose oldest event lies in the pane that ends there.
-    pub(crate) leaving: BTreeMap<i64, u32>,
+    /// The sessions whose oldest event lies in the pane that ends there.
+    leaving: BTreeMap<i64, Vec<u32>>,
     /// The last closed end, in epoch ms.
     pub(crate) closed: Option<i64>,
     /// What sessions hold beyond their slots.
@@ -165,20 +168,21 @@ impl Sessions {
         while let Some(entry) = self.leaving.first_entry()
             && *entry.key() <= time
         {
-            let mut index = entry.remove();
-            while index != NONE {
-                self.touch(index);
-                self.evicted.push(index);
-                let session = &mut self.slab[index];
+            let sessions = entry.remove();
+            for (at, index) in sessions.iter().enumerate() {
+                if at % AHEAD == 0 {
+                    self.fetch(sessions[at..].iter().copied());
+                }
+                self.touch(*index);
+                let session = &mut self.slab[*index];
                 session.evict(time, &self.rules.scorer);
                 session.listed = false;
-                let next = session.next;
                 if session.events == 0 {
                     let group = session.group;
                     self.groups.release(group);
                 }
-                index = next;
             }
+            self.evicted.extend(sessions);
         }
     }
 
@@ -187,8 +191,14 @@ impl Sessions {
         let Self { slab, groups, .. } = &*self;
         pane.sort(|session| slab[session].id.as_bytes(), |group| groups.key(group));
         let start = pane_end - self.rules.windows.slide();
-        for events in pane.events().chunk_by(|left, right| left.session == right.session) {
+        let mut entered = 0;
+        for (at, events) in pane.events().chunk_by(|left, right| left.session == right.session).enumerate() {
             let index = events[0].session;
+            if at % AHEAD == 0 {
+                let ahead = &pane.events()[entered..];
+                self.fetch(ahead.iter().map(|event| event.session));
+            }
+            entered += events.len();
             self.touch(index);
             self.active.push(index);
             let session = &mut self.slab[index];
@@ -206,6 +216,15 @@ impl Sessions {
                 self.groups.release(group);
             }
         }
+    }
+
+    /// Reads the next sessions that will be changed, so that the memory delivers them together rather than one by one.
+    fn fetch(&self, sessions: impl Iterator<Item = u32>) {
+        let touched = sessions.take(AHEAD).fold(0, |sum: usize, index| {
+            let session = &self.slab[index];
+            sum.wrapping_add(session.events as usize + session.gaps.len() + session.id.as_bytes().len())
+        });
+        std::hint::black_box(touched);
     }
 
     /// Takes a session's share out of its group's summary, before the session changes.
@@ -240,10 +259,8 @@ impl Sessions {
         let scored = self.rules.scored(session);
         self.groups.summary(session.group).add(u64::from(session.events), scored);
         if !session.listed {
-            let head = self.leaving.entry(self.rules.windows.pane_end(session.oldest)).or_insert(NONE);
-            session.next = *head;
             session.listed = true;
-            *head = index;
+            self.leaving.entry(self.rules.windows.pane_end(session.oldest)).or_default().push(index);
         }
     }
 
@@ -276,7 +293,8 @@ impl Sessions {
 
     pub(crate) fn size(&self) -> StateSize {
         let panes: usize = self.panes.values().map(Pane::bytes).sum();
-        let scratch = (self.active.capacity() + self.evicted.capacity()) * size_of::<u32>();
+        let leaving: usize = self.leaving.values().map(|sessions| sessions.capacity() * size_of::<u32>()).sum();
+        let scratch = leaving + (self.active.capacity() + self.evicted.capacity()) * size_of::<u32>();
         let bytes =
             self.slab.bytes() + self.by_id.allocation_size() + self.heap_bytes + self.groups.bytes() + panes + scratch;
         StateSize { keys: self.slab.len() as u64, bytes: bytes as u64 }

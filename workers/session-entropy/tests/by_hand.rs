@@ -5,6 +5,7 @@ mod support;
 use serde_json::Value;
 use session_entropy::dimensions::{Dimension, Grouping};
 use streaming::operator::Fold;
+use streaming::operator::Merge;
 use support::{Driver, Event, Rows, View, default_settings};
 
 const DOMAIN: usize = Dimension::Domain as usize;

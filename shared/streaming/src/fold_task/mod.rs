@@ -281,6 +281,10 @@ impl<F: Fold> Task for FoldTask<F> {
         0
     }
 
+    fn overflowed(&self) -> u64 {
+        0
+    }
+
     fn snapshot(&self, into: &mut Vec<u8>) {
         write_with_length(into, |into| into.extend(encode(&self.progress)));
         self.fold.snapshot(into);

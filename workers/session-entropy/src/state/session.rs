@@ -5,11 +5,8 @@ use measures::{BinCounts, Score, Scorer};
 use super::gaps::Gaps;
 use super::text::Text;
 
-/// No session: the end of a list.
-pub(crate) const NONE: u32 = u32::MAX;
-
 /// What is known of a session: its events in the window of the last closed end, and how many events wait in panes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Session {
     pub(crate) id: Text,
     /// Times of its oldest and newest event in the window, epoch ms; meaningless where `events` is 0.
@@ -27,31 +24,10 @@ pub(crate) struct Session {
     pub(crate) waiting: u32,
     /// The group of its newest event in the window; meaningless where `events` is 0.
     pub(crate) group: u32,
-    /// The next session whose oldest event lies in the same pane.
-    pub(crate) next: u32,
-    /// Whether it is in such a list.
+    /// Whether it is in the list of those that leave with its oldest event's pane.
     pub(crate) listed: bool,
     /// Whether its share is taken out of its group's summary while a window is being closed.
     pub(crate) touched: bool,
-}
-
-impl Default for Session {
-    fn default() -> Self {
-        Self {
-            id: Text::default(),
-            oldest: 0,
-            newest: 0,
-            gaps: Gaps::default(),
-            counts: BinCounts::default(),
-            score: Score::default(),
-            events: 0,
-            waiting: 0,
-            group: 0,
-            next: NONE,
-            listed: false,
-            touched: false,
-        }
-    }
 }
 
 impl Session {
