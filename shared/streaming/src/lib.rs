@@ -29,6 +29,7 @@ mod restore;
 mod runtime;
 mod slot;
 mod state;
+mod table;
 mod task;
 mod telemetry;
 mod thread;

@@ -68,17 +68,54 @@ pub struct StateSize {
     pub bytes: u64,
 }
 
+/// What every instance of a worker holds whole, to look things up as of an event time. Folds write it
+/// ([`FoldOutput::put`]) to the worker's own compacted table topic; every instance reads all of that.
+pub trait Table: Send + Sync + 'static {
+    /// Takes an entry in, or replaces it. It was written when its partition's mark stood at `mark` (epoch ms): what lies
+    /// at or below that may have been looked up already, so the entry counts for later times only.
+    ///
+    /// # Errors
+    /// Where the bytes are none that a fold has written.
+    fn put(&mut self, key: &[u8], value: &[u8], mark: Option<i64>) -> Result<(), RestoreError>;
+
+    /// Forgets an entry.
+    fn remove(&mut self, key: &[u8]);
+
+    /// Entries and bytes held; must be cheap.
+    fn size(&self) -> StateSize;
+}
+
+/// For folds that look nothing up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NoTable;
+
+impl Table for NoTable {
+    fn put(&mut self, _: &[u8], _: &[u8], _: Option<i64>) -> Result<(), RestoreError> {
+        Ok(())
+    }
+
+    fn remove(&mut self, _: &[u8]) {}
+
+    fn size(&self) -> StateSize {
+        StateSize::default()
+    }
+}
+
 /// The first step, one for each source partition: keeps per-key state and reduces slides to summaries.
 ///
 /// The runtime calls [`apply`](Fold::apply) for each accepted event (`event_time` above the watermark, in order of
 /// arrival), and, when the watermark has reached window ends, [`close`](Fold::close) for each end that
-/// [`next_end`](Fold::next_end) names, ascending. What `close` emits must depend on the set of applied events alone.
+/// [`next_end`](Fold::next_end) names, ascending. What `close` emits must depend on the set of applied events and on what
+/// the table holds up to `end` alone. A fold with a table is closed later than its watermark passes an end where the
+/// table is not complete up to there yet; later events may have been applied by then.
 pub trait Fold: Send + 'static {
     /// Where its events come from.
     type Source: Source;
+    /// What it looks up; [`NoTable`] for most.
+    type Table: Table;
 
-    /// Takes an accepted event in.
-    fn apply(&mut self, event: &<Self::Source as Source>::Event<'_>);
+    /// Takes an accepted event in. It may write table entries.
+    fn apply(&mut self, event: &<Self::Source as Source>::Event<'_>, out: &mut FoldOutput);
 
     /// The smallest window end above `after` at which there is something to emit or to evict; `None` where no state is
     /// held. Ends without data are skipped by answering the next one that matters.
@@ -86,7 +123,12 @@ pub trait Fold: Send + 'static {
 
     /// The window that ends at `end` is complete in this partition: emit its summaries and records, evict what no later
     /// window covers.
-    fn close(&mut self, end: i64, out: &mut FoldOutput);
+    fn close(&mut self, end: i64, table: &Self::Table, out: &mut FoldOutput);
+
+    /// Nobody looks up as of a time below `horizon` any more: table entries that only such lookups need can go.
+    fn prune(&mut self, horizon: i64, out: &mut FoldOutput) {
+        let _ = (horizon, out);
+    }
 
     /// Live keys and bytes; must be cheap (called about once a second).
     fn size(&self) -> StateSize;

@@ -138,13 +138,45 @@ pub struct FoldOutput {
     pub records: OutputBuffer,
     /// Summary frames by merge partition, see [`crate::frame`].
     pub(crate) frames: Vec<Vec<u8>>,
+    /// Table entries and their removals; the topic is the runtime's to fill in.
+    pub(crate) entries: OutputBuffer,
+    /// The mark of this partition, which entries are written with.
+    pub(crate) mark: Option<i64>,
 }
 
 impl FoldOutput {
     /// An output for `merge_partitions` (at least 1) partitions of the repartition topic.
     #[must_use]
     pub fn new(merge_partitions: usize) -> Self {
-        Self { records: OutputBuffer::default(), frames: vec![Vec::new(); merge_partitions.max(1)] }
+        Self {
+            records: OutputBuffer::default(),
+            frames: vec![Vec::new(); merge_partitions.max(1)],
+            entries: OutputBuffer::default(),
+            mark: None,
+        }
+    }
+
+    /// Writes a table entry, or replaces the one with this key; `write` appends its bytes, as the table's
+    /// [`put`](crate::operator::Table::put) reads them.
+    pub fn put(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        let mark = self.mark;
+        self.entries.push(0, None, key, |into| {
+            write_mark(into, mark);
+            write(into);
+        });
+    }
+
+    /// Removes a table entry.
+    pub fn remove(&mut self, key: &[u8]) {
+        self.entries.push_with_headers(0, None, Some(key), None, &[]);
+    }
+
+    /// The table entries written so far as (key, bytes), `None` for a removal: for tests of operators.
+    pub fn entries(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.entries.iter().map(|entry| {
+            let bytes = entry.value.and_then(split_mark).map(|(_, bytes)| bytes);
+            (entry.key.unwrap_or_default(), bytes)
+        })
     }
 
     /// One group's summary of the window that ends at `end`; `write` appends its bytes, as the merge's `decode` reads
@@ -160,12 +192,13 @@ impl FoldOutput {
 
     /// Bytes that wait in records and summaries.
     pub(crate) fn bytes(&self) -> usize {
-        self.records.bytes() + self.frames.iter().map(Vec::len).sum::<usize>()
+        self.records.bytes() + self.entries.bytes() + self.frames.iter().map(Vec::len).sum::<usize>()
     }
 
     /// Forgets everything, keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.records.clear();
+        self.entries.clear();
         self.frames.iter_mut().for_each(Vec::clear);
     }
 
@@ -178,6 +211,18 @@ impl FoldOutput {
             })
         })
     }
+}
+
+/// A table entry's bytes begin with the mark at which it was written; `i64::MIN` for none.
+fn write_mark(into: &mut Vec<u8>, mark: Option<i64>) {
+    into.extend_from_slice(&mark.unwrap_or(i64::MIN).to_le_bytes());
+}
+
+/// The mark of a table entry, and its own bytes; `None` where it is too short to be one.
+pub(crate) fn split_mark(entry: &[u8]) -> Option<(Option<i64>, &[u8])> {
+    let (mark, bytes) = entry.split_first_chunk::<8>()?;
+    let mark = i64::from_le_bytes(*mark);
+    Some(((mark != i64::MIN).then_some(mark), bytes))
 }
 
 /// What a closed window emits: rows for output topics.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::fold_task::{FoldTask, FoldTime, FoldTopics};
 use crate::merge_task::MergeTask;
-use crate::operator::{Fold, Merge};
+use crate::operator::{Fold, Merge, NoTable};
 use crate::refusal::Refusals;
+use crate::table::SharedTable;
 use crate::task::{Step, Task, TaskId};
 use crate::window::Windows;
 
@@ -82,12 +83,13 @@ pub(crate) struct TaskContext {
 
 impl Pipeline {
     /// A pipeline whose operators `fold` and `merge` make, afresh for each task.
-    pub fn new<F: Fold, M: Merge>(
+    pub fn new<F: Fold<Table = NoTable>, M: Merge>(
         source_topic: impl Into<String>,
         time: EventTime,
         fold: impl Fn() -> (F::Source, F) + Send + Sync + 'static,
         merge: impl Fn() -> M + Send + Sync + 'static,
     ) -> Self {
+        let table = Arc::new(SharedTable::none());
         let make = move |id: TaskId, context: &TaskContext| -> Box<dyn Task> {
             let internal = context.internal;
             match id.step {
@@ -111,7 +113,16 @@ impl Pipeline {
                         bound: time.out_of_orderness,
                         max_future_skew: time.max_future_skew,
                     };
-                    Box::new(FoldTask::new(id, topics, refusals, source, fold, time, context.merge_partitions))
+                    Box::new(FoldTask::new(
+                        id,
+                        topics,
+                        refusals,
+                        source,
+                        fold,
+                        table.clone(),
+                        time,
+                        context.merge_partitions,
+                    ))
                 }
                 Step::Merge => Box::new(MergeTask::new(id, internal.watermarks, merge(), context.source_partitions)),
             }

@@ -13,7 +13,7 @@ use session_entropy::fold::SessionFold;
 use session_entropy::merge::GroupMerge;
 use session_entropy::settings::Settings;
 use session_entropy::summary::Summary;
-use streaming::operator::{Fold, Merge, Record, Source, SourceError, Timed};
+use streaming::operator::{Fold, Merge, NoTable, Record, Source, SourceError, Timed};
 use streaming::output::{FoldOutput, MergeOutput};
 use streaming::window::Windows;
 
@@ -95,10 +95,11 @@ fn events(count: usize, rate: i64, live: u64) -> Vec<Event> {
 }
 
 fn play(fold: &mut BenchFold, merge: &mut GroupMerge<AvroRows>, events: &[Event]) -> usize {
+    let mut out = FoldOutput::new(1);
     let (mut watermark, mut next, mut rows) = (i64::MIN, i64::MAX, 0);
     let mut closed = i64::MIN;
     for event in events {
-        fold.apply(&View(event));
+        fold.apply(&View(event), &mut out);
         watermark = watermark.max(event.time - 5000);
         if next == i64::MAX || next > watermark {
             if watermark < closed + 10_000 && closed > i64::MIN {
@@ -107,8 +108,8 @@ fn play(fold: &mut BenchFold, merge: &mut GroupMerge<AvroRows>, events: &[Event]
             next = fold.next_end(closed).unwrap_or(i64::MAX);
         }
         while next <= watermark {
-            let mut out = FoldOutput::new(1);
-            fold.close(next, &mut out);
+            out = FoldOutput::new(1);
+            fold.close(next, &NoTable, &mut out);
             closed = next;
             let mut groups: BTreeMap<Box<[u8]>, Summary> = BTreeMap::new();
             for (_, _, group, summary) in out.summaries() {
@@ -149,12 +150,13 @@ fn benches(criterion: &mut Criterion) {
 
     let mut fold = new_fold();
     let sessions = 1_000_000;
+    let mut out = FoldOutput::new(1);
     for event in events(4 * sessions, 4 * sessions as i64 / 290, sessions as u64) {
-        fold.apply(&View(&event));
+        fold.apply(&View(&event), &mut out);
     }
     let mut closed = i64::MIN;
     while let Some(end) = fold.next_end(closed).filter(|end| *end <= 1_400_000_280_000) {
-        fold.close(end, &mut FoldOutput::new(1));
+        fold.close(end, &NoTable, &mut FoldOutput::new(1));
         closed = end;
     }
     let mut bytes = Vec::new();

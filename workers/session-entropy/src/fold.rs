@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-use streaming::operator::{Fold, RestoreError, Source, StateSize, Timed};
+use streaming::operator::{Fold, NoTable, RestoreError, Source, StateSize, Timed};
 use streaming::output::FoldOutput;
 
 use crate::dimensions::Grouping;
@@ -114,8 +114,9 @@ where
     E: RowEncoder,
 {
     type Source = S;
+    type Table = NoTable;
 
-    fn apply(&mut self, event: &S::Event<'_>) {
+    fn apply(&mut self, event: &S::Event<'_>, _: &mut FoldOutput) {
         let time = event.event_time();
         self.sessions.apply(time, event.session_id(), event.event_id(), |dimension| event.dimension(dimension));
     }
@@ -124,7 +125,7 @@ where
         self.sessions.next_end(after)
     }
 
-    fn close(&mut self, end: i64, out: &mut FoldOutput) {
+    fn close(&mut self, end: i64, _: &NoTable, out: &mut FoldOutput) {
         let Self { sessions, grouping, encoder, revision, .. } = self;
         let windows = sessions.rules.windows;
         sessions.close(end, |session, group| {

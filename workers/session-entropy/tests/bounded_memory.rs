@@ -11,7 +11,7 @@ use session_entropy::dimensions::Dimension;
 use session_entropy::event::SessionEvent;
 use session_entropy::fold::SessionFold;
 use session_entropy::rows::{EntropyRow, FreshnessRow, RowEncoder};
-use streaming::operator::{Fold, Record, Source, SourceError, Timed};
+use streaming::operator::{Fold, NoTable, Record, Source, SourceError, Timed};
 use streaming::output::FoldOutput;
 
 struct Counting;
@@ -89,6 +89,7 @@ fn id(number: u64, salt: u64, buffer: &mut [u8; 16]) -> &str {
 /// window end, in bytes a session, with all sessions live at the end.
 fn bytes_a_session(sessions: u64, events: u64) -> f64 {
     let settings = support::default_settings();
+    let mut out = FoldOutput::new(1);
     let before = LIVE.load(Ordering::Relaxed);
     let mut fold: SessionFold<NoSource, NoRows> = SessionFold::new(&settings, NoRows);
     let (mut most, mut closed) = (0, 0);
@@ -96,7 +97,7 @@ fn bytes_a_session(sessions: u64, events: u64) -> f64 {
     let count = sessions * events;
     let close_up_to = |fold: &mut SessionFold<NoSource, NoRows>, closed: &mut i64, watermark: i64| {
         while let Some(end) = fold.next_end(*closed).filter(|end| *end <= watermark) {
-            fold.close(end, &mut FoldOutput::new(1));
+            fold.close(end, &NoTable, &mut FoldOutput::new(1));
             *closed = end;
         }
         LIVE.load(Ordering::Relaxed) - before
@@ -104,12 +105,13 @@ fn bytes_a_session(sessions: u64, events: u64) -> f64 {
     for number in 0..count {
         let time = first + (i128::from(number) * i128::from(span) / i128::from(count)) as i64;
         let (mut session, mut event) = ([0; 16], [0; 16]);
-        fold.apply(&Click {
+        let click = Click {
             time,
             session_id: id(number % sessions, 0, &mut session),
             event_id: id(number, 1 << 63, &mut event),
             domain: ["books", "films", "music"][(number % 3) as usize],
-        });
+        };
+        fold.apply(&click, &mut out);
         if number % 1000 == 0 {
             most = most.max(close_up_to(&mut fold, &mut closed, time - 5000));
         }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use session_entropy::dimensions::{Dimension, Grouping};
 use streaming::operator::Fold;
 use streaming::operator::Merge;
+use streaming::output::FoldOutput;
 use support::{Driver, Event, Rows, View, default_settings};
 
 const DOMAIN: usize = Dimension::Domain as usize;
@@ -105,7 +106,7 @@ fn time_without_events_is_skipped() {
     let mut driver = Driver::new(default_settings(), 5000, 1, 1);
     let fold = &mut driver.partitions[0].fold;
     assert_eq!(fold.next_end(i64::MIN), None);
-    fold.apply(&View(&click("s", 1_000_000_001)));
+    fold.apply(&View(&click("s", 1_000_000_001)), &mut FoldOutput::new(1));
     assert_eq!(fold.next_end(i64::MIN), Some(1_000_010_000));
     assert_eq!(fold.next_end(0), Some(1_000_010_000));
     let rows = play(Driver::new(default_settings(), 5000, 1, 1), &[click("s", 1000), click("s", 50_000_000)]);

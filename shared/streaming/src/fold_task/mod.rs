@@ -4,6 +4,7 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use records::{Reason, Rejection};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use crate::output::{FoldOutput, OutputBuffer};
 use crate::progress::FoldProgress;
 use crate::refusal::Refusals;
 use crate::state::{Decision, decision_key, encode};
+use crate::table::SharedTable;
 use crate::task::{HeaderWriter, Processed, Task, TaskError, TaskId, split_header, write_with_length};
 use crate::watermark::Watermark;
 use crate::window::Windows;
@@ -44,6 +46,7 @@ pub(crate) struct FoldTask<F: Fold> {
     refusals: Refusals,
     source: F::Source,
     fold: F,
+    table: Arc<SharedTable<F::Table>>,
     time: FoldTime,
     position: i64,
     progress: Progress,
@@ -71,6 +74,7 @@ impl<F: Fold> FoldTask<F> {
         refusals: Refusals,
         source: F::Source,
         fold: F,
+        table: Arc<SharedTable<F::Table>>,
         time: FoldTime,
         merge_partitions: usize,
     ) -> Self {
@@ -80,6 +84,7 @@ impl<F: Fold> FoldTask<F> {
             refusals,
             source,
             fold,
+            table,
             time,
             position: 0,
             progress: Progress { watermark: Watermark::new(time.bound), closed: None, counts: Counts::default() },
@@ -149,7 +154,7 @@ impl<F: Fold> FoldTask<F> {
             let message = format!("event_time {event_time} is at or below the partition's watermark {watermark}");
             return self.refusals.late(record, headers, &message, &mut self.out.records);
         }
-        self.fold.apply(&event);
+        self.fold.apply(&event, &mut self.out);
         self.progress.counts.applied += 1;
         if self.progress.watermark.accept(event_time) {
             self.close();
@@ -163,15 +168,17 @@ impl<F: Fold> FoldTask<F> {
 
     /// Closes the slides that the watermark has reached.
     fn close(&mut self) {
-        let Some(watermark) = self.progress.watermark.value().filter(|watermark| *watermark >= self.next_boundary)
-        else {
+        let Some(watermark) = self.progress.watermark.value() else { return };
+        let complete = watermark.min(self.table.complete());
+        if complete < self.next_boundary || complete == i64::MIN {
             return;
-        };
-        let target = self.time.windows.floor(watermark);
+        }
+        let target = self.time.windows.floor(complete);
+        let table = self.table.read();
         let before = self.out.records.len();
         let mut after = self.progress.closed.unwrap_or(i64::MIN);
         while let Some(end) = self.fold.next_end(after).filter(|end| *end <= target) {
-            self.fold.close(end, &mut self.out);
+            self.fold.close(end, &table, &mut self.out);
             after = end;
         }
         self.progress.counts.rows += (self.out.records.len() - before) as u64;

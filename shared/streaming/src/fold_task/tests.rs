@@ -1,6 +1,7 @@
 //! A fold task without Kafka: what is late, what is counted, and that a replay takes every decision again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -10,6 +11,7 @@ use crate::operator::Record;
 use crate::output::OutputBuffer;
 use crate::refusal::Refusals;
 use crate::state::{Decision, StateLog, encode, pack};
+use crate::table::SharedTable;
 use crate::task::{Processed, Step, Task, TaskId};
 use crate::toy::{Amounts, BOUND, SLIDE, SumFold, WINDOW, sum_fold};
 use crate::window::Windows;
@@ -32,7 +34,7 @@ fn task() -> FoldTask<SumFold> {
     };
     let windows = Windows::new(WINDOW, SLIDE).unwrap();
     let time = FoldTime { windows, bound: BOUND, max_future_skew: SKEW };
-    FoldTask::new(id, TOPICS, refusals, Amounts, sum_fold(), time, 1)
+    FoldTask::new(id, TOPICS, refusals, Amounts, sum_fold(), Arc::new(SharedTable::none()), time, 1)
 }
 
 fn process(task: &mut FoldTask<SumFold>, offset: i64, value: &str) {

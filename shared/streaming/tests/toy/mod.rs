@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use records::{Reason, Rejection};
 use streaming::config::{DEFAULTS, RuntimeConfig};
-use streaming::operator::{Fold, Merge, Record, RestoreError, Source, SourceError, StateSize, Timed};
+use streaming::operator::{Fold, Merge, NoTable, Record, RestoreError, Source, SourceError, StateSize, Timed};
 use streaming::output::{FoldOutput, MergeOutput};
 use streaming::window::Windows;
 use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, Topology};
@@ -53,8 +53,9 @@ pub struct SumFold {
 
 impl Fold for SumFold {
     type Source = Amounts;
+    type Table = NoTable;
 
-    fn apply(&mut self, event: &Amount<'_>) {
+    fn apply(&mut self, event: &Amount<'_>, _: &mut FoldOutput) {
         let pane = self.panes.entry(self.windows.pane_end(event.time)).or_default();
         let sum = pane.entry(event.key.to_vec()).or_default();
         sum.0 += 1;
@@ -67,7 +68,7 @@ impl Fold for SumFold {
             .map(|end| if end > after { end } else { end + SLIDE })
     }
 
-    fn close(&mut self, end: i64, out: &mut FoldOutput) {
+    fn close(&mut self, end: i64, _: &NoTable, out: &mut FoldOutput) {
         let mut sums = Sums::new();
         for (_, pane) in self.panes.range(self.windows.start(end) + 1..=end) {
             for (key, (count, amount)) in pane {

@@ -15,7 +15,7 @@ use session_entropy::rows::{EntropyRow, FreshnessRow, RowEncoder};
 use session_entropy::settings::Settings;
 use session_entropy::summary::Summary;
 use streaming::operator::SourceError;
-use streaming::operator::{Fold, Merge, Record, Source, Timed};
+use streaming::operator::{Fold, Merge, NoTable, Record, Source, Timed};
 use streaming::output::{FoldOutput, MergeOutput};
 use streaming::window::Windows;
 
@@ -186,7 +186,7 @@ impl Driver {
             *late += 1;
             return false;
         }
-        fold.apply(&View(event));
+        fold.apply(&View(event), &mut self.out);
         let risen = (*watermark).max(Some(event.time - self.bound));
         *watermark = risen;
         self.close_folds(partition, risen.unwrap());
@@ -198,7 +198,7 @@ impl Driver {
         while let Some(end) = fold.next_end(*closed).filter(|end| *end <= watermark) {
             assert!(end > *closed && end % self.settings.windows.slide() == 0, "{end} after {closed}");
             let mut out = std::mem::replace(&mut self.out, FoldOutput::new(self.merges.len()));
-            fold.close(end, &mut out);
+            fold.close(end, &NoTable, &mut out);
             *closed = end;
             for (merge_partition, end, group, summary) in out.summaries() {
                 let merge = &self.merges[merge_partition];
