@@ -45,10 +45,10 @@ pub struct Rate {
 }
 
 impl Rate {
-    fn new(what: &str, records: u64, seconds: f64, cpu: Duration, peak_rss_bytes: u64) -> Self {
+    fn new(what: &str, records: u64, records_per_second: f64, cpu: Duration, peak_rss_bytes: u64) -> Self {
         Self {
             what: what.to_owned(),
-            records_per_second: records as f64 / seconds,
+            records_per_second,
             cpu_seconds_per_million: cpu.as_secs_f64() / records as f64 * 1e6,
             peak_rss_bytes,
         }
@@ -88,14 +88,21 @@ fn once(measure: &Measure, writer: bool, progress: &dyn Progress) -> Result<Vec<
     run.publish(Feed::in_file_order(vec![recording]))?;
 
     let (seconds, exit) = consumer(&run, progress)?;
-    let mut rates = vec![Rate::new("poll and decode", measure.records, seconds, exit.cpu, exit.peak_rss_bytes)];
+    let mut rates = vec![Rate::new(
+        "poll and decode",
+        measure.records,
+        measure.records as f64 / seconds,
+        exit.cpu,
+        exit.peak_rss_bytes,
+    )];
 
     run.start_workers()?;
     run.process()?;
     run.stop_workers()?;
     let usage = run.usage(name);
     let what = if writer { format!("{name} beside {WRITER}") } else { name.to_owned() };
-    rates.push(Rate::new(&what, measure.records, run.wall_seconds(name), usage.cpu, usage.peak_rss_bytes));
+    let rate = run.records_per_second(name, measure.records);
+    rates.push(Rate::new(&what, measure.records, rate, usage.cpu, usage.peak_rss_bytes));
     run.stop()?;
     Ok(rates)
 }

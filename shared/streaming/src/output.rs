@@ -124,6 +124,11 @@ impl OutputBuffer {
         self.bytes.len() + self.records.len() * size_of::<Entry>()
     }
 
+    /// Bytes that it has room for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.records.capacity() * size_of::<Entry>()
+    }
+
     /// Forgets all records, keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();

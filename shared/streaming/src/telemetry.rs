@@ -58,6 +58,7 @@ pub struct Telemetry {
     pub(crate) restore_seconds: Histogram,
     pub(crate) end_to_end_seconds: Histogram,
     pub(crate) pending_bytes: Gauge,
+    pub(crate) pauses: Counter,
 }
 
 fn seconds() -> Histogram {
@@ -85,6 +86,7 @@ impl Default for Telemetry {
             restore_seconds: seconds(),
             end_to_end_seconds: seconds(),
             pending_bytes: Gauge::default(),
+            pauses: Counter::default(),
         }
     }
 }
@@ -113,6 +115,8 @@ impl Telemetry {
         let help = "From a source record's Kafka timestamp to the commit of what it caused";
         registry.register("end_to_end_latency_seconds", help, self.end_to_end_seconds.clone());
         registry.register("pending_output_bytes", "Output that waits for its commit", self.pending_bytes.clone());
+        let help = "Partitions paused: too far ahead of others, too much output waiting, or a registry that is away";
+        registry.register("pauses", help, self.pauses.clone());
     }
 
     /// Forgets a partition that this instance no longer owns.

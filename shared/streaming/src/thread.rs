@@ -492,6 +492,7 @@ impl StreamThread {
             }
         }
         if pause.count() > 0 {
+            self.worker.telemetry.pauses.inc_by(pause.count() as u64);
             self.consumer.pause(&pause)?;
         }
         for element in resumed.elements() {
@@ -650,9 +651,12 @@ impl StreamThread {
                 if let Some(oldest) = self.in_flight_oldest.take() {
                     telemetry.end_to_end_seconds.observe((epoch_millis() - oldest).max(0) as f64 / 1e3);
                 }
-                for part in &cut.parts {
-                    if let Some(slot) = self.slots.iter().find(|slot| slot.assignment == part.assignment) {
+                for part in cut.parts {
+                    if let Some(slot) = self.slots.iter_mut().find(|slot| slot.assignment == part.assignment) {
                         telemetry.committed.get_or_create(&slot.labels).set(part.offset);
+                        if let Some(part) = Arc::into_inner(part) {
+                            slot.reuse(part.outputs);
+                        }
                     }
                 }
             }

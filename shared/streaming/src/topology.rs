@@ -94,7 +94,6 @@ impl Pipeline {
             let internal = context.internal;
             match id.step {
                 Step::Fold => {
-                    let (source, fold) = fold();
                     let topics = FoldTopics {
                         repartition: internal.repartition,
                         watermarks: internal.watermarks,
@@ -113,16 +112,7 @@ impl Pipeline {
                         bound: time.out_of_orderness,
                         max_future_skew: time.max_future_skew,
                     };
-                    Box::new(FoldTask::new(
-                        id,
-                        topics,
-                        refusals,
-                        source,
-                        fold,
-                        table.clone(),
-                        time,
-                        context.merge_partitions,
-                    ))
+                    Box::new(FoldTask::new(id, topics, refusals, fold(), table.clone(), time, context.merge_partitions))
                 }
                 Step::Merge => Box::new(MergeTask::new(id, internal.watermarks, merge(), context.source_partitions)),
             }

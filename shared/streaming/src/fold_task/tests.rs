@@ -34,7 +34,7 @@ fn task() -> FoldTask<SumFold> {
     };
     let windows = Windows::new(WINDOW, SLIDE).unwrap();
     let time = FoldTime { windows, bound: BOUND, max_future_skew: SKEW };
-    FoldTask::new(id, TOPICS, refusals, Amounts, sum_fold(), Arc::new(SharedTable::none()), time, 1)
+    FoldTask::new(id, TOPICS, refusals, (Amounts, sum_fold()), Arc::new(SharedTable::none()), time, 1)
 }
 
 fn process(task: &mut FoldTask<SumFold>, offset: i64, value: &str) {

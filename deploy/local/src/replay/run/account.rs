@@ -68,6 +68,16 @@ impl Run<'_> {
         self.done.get(worker).map_or(0.0, Duration::as_secs_f64)
     }
 
+    /// Records a second of one source's backlog once the worker runs: those behind the first that it was seen to have
+    /// committed. Its start, the join of its group and its first records do not count.
+    #[must_use]
+    pub fn records_per_second(&self, worker: &str, records: u64) -> f64 {
+        let (Some((first, committed)), Some(done)) = (self.first.get(worker), self.done.get(worker)) else {
+            return 0.0;
+        };
+        (records - committed) as f64 / done.saturating_sub(*first).as_secs_f64()
+    }
+
     fn metric_summary(
         &mut self,
         worker: MetricWorker,

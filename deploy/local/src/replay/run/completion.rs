@@ -82,12 +82,16 @@ impl Run<'_> {
             })?;
             self.fleet.check()?;
             let unread = watermarks.unread(&ends);
+            let committed = total as u64 - unread;
+            if committed > 0 {
+                self.first.entry(worker.name).or_insert_with(|| (self.begun.elapsed(), committed));
+            }
             if unread == 0 {
                 let elapsed = self.begun.elapsed();
                 self.done.entry(worker.name).or_insert(elapsed);
             }
             let missing = watermarks.missing(&ends, merges, slide);
-            let read = thousands(total as u64 - unread);
+            let read = thousands(committed);
             if missing.is_empty() {
                 self.progress.done(worker.name, &format!("{read} records, {} rows", thousands(watermarks.rows())));
                 return Ok(watermarks);
@@ -96,7 +100,7 @@ impl Run<'_> {
             let closed =
                 closed.map_or_else(String::new, |closed| format!(", windows closed to {}", time_of_day(closed)));
             let message = format!("{read} of {} records{closed}", thousands(total as u64));
-            self.progress.part(worker.name, total as u64 - unread, total as u64, &message);
+            self.progress.part(worker.name, committed, total as u64, &message);
             if !patience.lasts(watermarks.clone()) {
                 bail!("{} stands still: {}", worker.name, missing.join("; "));
             }

@@ -40,6 +40,8 @@ pub struct Run<'a> {
     begun: Instant,
     published: BTreeMap<Content, u64>,
     summary: Summary,
+    /// When each worker was first seen to have committed records, and how many.
+    first: BTreeMap<&'static str, (Duration, u64)>,
     /// When each worker was done.
     done: BTreeMap<&'static str, Duration>,
     watermarks: BTreeMap<(&'static str, Content), Watermarks>,
@@ -85,6 +87,7 @@ impl<'a> Run<'a> {
             begun: Instant::now(),
             published: BTreeMap::new(),
             summary: Summary::default(),
+            first: BTreeMap::new(),
             done: BTreeMap::new(),
             watermarks: BTreeMap::new(),
             audits: Vec::new(),
