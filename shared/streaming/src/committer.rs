@@ -18,6 +18,9 @@ use crate::headers;
 use crate::output::OutputRecord;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A call that still asks to be made again after this long never ends: seen of a commit while another producer took the
+/// transactional id over. The producer is replaced then.
+const RETRY_LIMIT: Duration = Duration::from_secs(30);
 const DELIVERY_CHECK: Duration = Duration::from_micros(500);
 
 /// One transaction to be made.
@@ -162,7 +165,10 @@ impl Transactions {
         let fault = match fault {
             Fault::Abort { error, too_large } => match abort(producer) {
                 Ok(()) => return Outcome::Aborted { error, too_large },
-                Err(second) => Fault::Fatal { error: format!("{error}; then, aborting: {second}"), fenced: false },
+                Err(second) => {
+                    let error = format!("{error}; then, aborting: {second}");
+                    Fault::Fatal { error, fenced: is_fenced(producer, &second) }
+                }
             },
             fatal @ Fault::Fatal { .. } => fatal,
         };
@@ -205,7 +211,13 @@ impl Transactions {
         let offsets = job.cut.offsets().map_err(|error| fault(producer, &error))?;
         retrying(|| producer.send_offsets_to_transaction(&offsets, &job.group, CALL_TIMEOUT))
             .map_err(|error| fault(producer, &error))?;
-        retrying(|| producer.commit_transaction(CALL_TIMEOUT)).map_err(|error| fault(producer, &error))
+        retrying(|| producer.commit_transaction(CALL_TIMEOUT)).map_err(|error| match fault(producer, &error) {
+            // it may have committed all the same: only what the broker has can tell
+            Fault::Abort { error: text, .. } if is_retriable(&error) => {
+                Fault::Fatal { error: format!("no end within {RETRY_LIMIT:?}: {text}"), fenced: false }
+            }
+            fault => fault,
+        })
     }
 
     fn send(
@@ -261,11 +273,14 @@ fn deliver(producer: &BaseProducer<Deliveries>) {
     }
 }
 
-/// Calls again while the error says that this helps.
+/// Calls again while the error says that this helps, for a while.
 fn retrying(mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    let deadline = Instant::now() + RETRY_LIMIT;
     loop {
         match call() {
-            Err(error) if is_retriable(&error) => tracing::debug!(%error, "transaction call is made again"),
+            Err(error) if is_retriable(&error) && Instant::now() < deadline => {
+                tracing::debug!(%error, "transaction call is made again")
+            }
             result => return result,
         }
     }
@@ -284,14 +299,24 @@ fn is_retriable(error: &KafkaError) -> bool {
     matches!(error, KafkaError::Transaction(error) if error.is_retriable() && !error.is_fatal())
 }
 
+/// Whether another producer has taken the transactional id over. The call's own error does not always say so; what has
+/// killed the producer does.
+fn is_fenced(producer: &BaseProducer<Deliveries>, error: &KafkaError) -> bool {
+    let killed_by = producer.client().fatal_error().map(|(code, _)| code);
+    let fences = |code: RDKafkaErrorCode| {
+        matches!(
+            code,
+            RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch
+        )
+    };
+    [error.rdkafka_error_code(), killed_by].into_iter().flatten().any(fences)
+}
+
 fn fault(producer: &BaseProducer<Deliveries>, error: &KafkaError) -> Fault {
     producer.poll(Duration::ZERO);
     let refused = producer.context().take();
     let too_large = |error: &KafkaError| error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge);
-    let fenced = matches!(
-        error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
-    );
+    let fenced = is_fenced(producer, error);
     let fatal = fenced || matches!(error, KafkaError::Transaction(error) if error.is_fatal());
     let (error, too_large) = match refused {
         Some((refusal, topic)) => (format!("{error}: topic {topic}: {refusal}"), too_large(&refusal)),

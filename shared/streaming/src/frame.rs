@@ -1,10 +1,12 @@
 //! The inside of a repartition record: a run of frames, summaries and the watermark that covers them.
 //!
 //! Layout, little endian: `1, end: i64, group length: u32, group, summary length: u32, summary` or
-//! `2, source partition: i32, watermark: i64`.
+//! `2, source partition: i32, watermark: i64` or
+//! `3, length: u32, command`.
 
 const SUMMARY: u8 = 1;
 const WATERMARK: u8 = 2;
+const COMMAND: u8 = 3;
 
 /// One frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub(crate) enum Frame<'a> {
     Summary { end: i64, group: &'a [u8], summary: &'a [u8] },
     /// The fold of `partition` has emitted everything up to and at `watermark`.
     Watermark { partition: i32, watermark: i64 },
+    /// A person's word to the merge.
+    Command(&'a [u8]),
 }
 
 /// The bytes are no run of frames.
@@ -36,6 +40,12 @@ pub(crate) fn write_watermark(into: &mut Vec<u8>, partition: i32, watermark: i64
     into.push(WATERMARK);
     into.extend_from_slice(&partition.to_le_bytes());
     into.extend_from_slice(&watermark.to_le_bytes());
+}
+
+pub(crate) fn write_command(into: &mut Vec<u8>, command: &[u8]) {
+    into.push(COMMAND);
+    into.extend_from_slice(&(command.len() as u32).to_le_bytes());
+    into.extend_from_slice(command);
 }
 
 /// Reads the frames of one record.
@@ -77,6 +87,10 @@ impl<'a> Frames<'a> {
                 partition: i32::from_le_bytes(self.array()?),
                 watermark: i64::from_le_bytes(self.array()?),
             }),
+            COMMAND => {
+                let length = u32::from_le_bytes(self.array()?) as usize;
+                Ok(Frame::Command(self.take(length)?))
+            }
             _ => Err(FrameError("unknown kind of frame")),
         }
     }

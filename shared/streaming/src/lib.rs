@@ -43,6 +43,7 @@ pub use counts::Counts;
 pub use progress::{FoldProgress, MergeProgress};
 pub use refusal::TRUNCATED_HEADER;
 pub use runtime::{Readiness, Runtime};
+pub use table::SharedTable;
 pub use telemetry::Telemetry;
 pub use topology::{Cleanup, EventTime, OutputTopic, Pipeline, Topology};
 pub use watermark::Announced;

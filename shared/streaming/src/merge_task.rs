@@ -10,21 +10,31 @@ use crate::frame::{Frame, Frames, write_summary};
 use crate::operator::{Merge, Record, RestoreError, StateSize};
 use crate::output::{MergeOutput, OutputBuffer};
 use crate::progress::MergeProgress;
-use crate::state::{Decision, encode};
-use crate::task::{HeaderWriter, Processed, Task, TaskError, TaskId, split_header, write_with_length};
+use crate::state::{Loaded, encode, history_key};
+use crate::task::{HeaderWriter, Processed, Reached, Task, TaskError, TaskId, split_header, write_with_length};
 
 type Groups<S> = BTreeMap<Box<[u8]>, S>;
 
 /// See the module.
 pub(crate) struct MergeTask<M: Merge> {
     id: TaskId,
-    watermarks_topic: u16,
+    topics: MergeTopics,
     merge: M,
     position: i64,
     progress: Progress,
     windows: BTreeMap<i64, Groups<M::Summary>>,
     out: MergeOutput,
     bytes: u64,
+    /// Keys of history that the operator has forgotten, with the offset behind which it had: a snapshot at or behind that
+    /// needs it no more.
+    forgotten: Vec<(i64, String)>,
+}
+
+/// Indices of the topics that a merge writes to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MergeTopics {
+    pub(crate) watermarks: u16,
+    pub(crate) state: u16,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,16 +46,17 @@ struct Progress {
 }
 
 impl<M: Merge> MergeTask<M> {
-    pub(crate) fn new(id: TaskId, watermarks_topic: u16, merge: M, source_partitions: usize) -> Self {
+    pub(crate) fn new(id: TaskId, topics: MergeTopics, merge: M, source_partitions: usize) -> Self {
         Self {
             id,
-            watermarks_topic,
+            topics,
             merge,
             position: 0,
             progress: Progress { announced: vec![None; source_partitions], closed: None, rows: 0 },
             windows: BTreeMap::new(),
             out: MergeOutput::default(),
             bytes: 0,
+            forgotten: Vec::new(),
         }
     }
 
@@ -61,6 +72,7 @@ impl<M: Merge> MergeTask<M> {
                     *slot = (*slot).max(Some(watermark));
                     announced = true;
                 }
+                Frame::Command(command) => self.merge.command(command, &mut self.out),
             }
         }
         if announced {
@@ -112,6 +124,9 @@ impl<M: Merge> Task for MergeTask<M> {
         let frames = record.value.unwrap_or_default();
         self.take_in(frames).map_err(|problem| TaskError { task: self.id, offset: record.offset, problem })?;
         self.position = record.offset + 1;
+        for key in self.out.forgotten.drain(..) {
+            self.forgotten.push((self.position, key));
+        }
         Ok(Processed::Done)
     }
 
@@ -123,8 +138,8 @@ impl<M: Merge> Task for MergeTask<M> {
         self.position = offset;
     }
 
-    fn watermark(&self) -> Option<i64> {
-        self.progress.closed
+    fn reached(&self) -> Reached {
+        Reached { watermark: self.progress.closed, closed: self.progress.closed, mark: None }
     }
 
     fn follow(&mut self, _: i64) -> bool {
@@ -132,7 +147,7 @@ impl<M: Merge> Task for MergeTask<M> {
     }
 
     fn pending_bytes(&self) -> usize {
-        self.out.records.bytes()
+        self.out.records.bytes() + self.out.history.bytes()
     }
 
     fn row_waits(&self) -> bool {
@@ -141,15 +156,25 @@ impl<M: Merge> Task for MergeTask<M> {
 
     fn drain(&mut self, into: &mut OutputBuffer) {
         into.take_from(&mut self.out.records);
+        for record in self.out.history.iter() {
+            let key = String::from_utf8_lossy(record.key.unwrap_or_default());
+            // remembered anew: it is not to be removed
+            self.forgotten.retain(|(_, forgotten)| *forgotten != key);
+            let (partition, key) = (Some(self.id.partition), history_key(&key));
+            into.push_with_headers(self.topics.state, partition, Some(key.as_bytes()), record.value, &[]);
+        }
+        self.out.history.clear();
     }
 
-    fn announce(&self, _: bool, into: &mut OutputBuffer) {
+    fn announce(&self, _: bool, _: Option<i64>, into: &mut OutputBuffer) {
         let progress = MergeProgress { closed: self.progress.closed, offset: self.position, rows: self.progress.rows };
-        into.push_json(self.watermarks_topic, &self.id.to_string(), &progress);
+        into.push_json(self.topics.watermarks, &self.id.to_string(), &progress);
     }
 
-    fn superseded_decisions(&mut self, _: i64) -> Vec<i64> {
-        Vec::new()
+    fn superseded(&mut self, before: i64) -> Vec<String> {
+        let superseded: Vec<(i64, String)>;
+        (superseded, self.forgotten) = self.forgotten.drain(..).partition(|(position, _)| *position <= before);
+        superseded.into_iter().map(|(_, key)| history_key(&key)).collect()
     }
 
     fn counts(&self) -> Option<&Counts> {
@@ -181,8 +206,11 @@ impl<M: Merge> Task for MergeTask<M> {
         self.merge.snapshot(into);
     }
 
-    fn restore(&mut self, state: &[u8], _: BTreeMap<i64, Decision>) -> Result<(), RestoreError> {
-        let (header, rest) = split_header(state)?;
+    fn restore(&mut self, loaded: Loaded, _: Reached) -> Result<(), RestoreError> {
+        for (key, bytes) in &loaded.history {
+            self.merge.recall(key, bytes)?;
+        }
+        let (header, rest) = split_header(&loaded.state)?;
         let (frames, operator) = split_header(rest)?;
         let progress: Progress = postcard::from_bytes(header).map_err(|error| RestoreError(error.to_string()))?;
         self.windows.clear();
@@ -195,9 +223,139 @@ impl<M: Merge> Task for MergeTask<M> {
 
     fn discard_outputs(&mut self) {
         self.out.records.clear();
+        self.out.history.clear();
     }
 
-    fn end_replay(&mut self, _: Option<i64>) {
+    fn end_replay(&mut self, _: Reached) {
         self.discard_outputs();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{write_command, write_watermark};
+    use crate::output::OutputBuffer;
+    use crate::state::StateLog;
+    use crate::task::Step;
+
+    const TOPICS: MergeTopics = MergeTopics { watermarks: 1, state: 2 };
+    const KEPT: usize = 2;
+
+    /// Counts; a row names the windows that it remembers. A command is remembered too.
+    #[derive(Default)]
+    struct Remembering(BTreeMap<String, Vec<u8>>);
+
+    impl Merge for Remembering {
+        type Summary = u8;
+
+        fn decode(&self, bytes: &[u8]) -> Result<u8, RestoreError> {
+            bytes.first().copied().ok_or_else(|| RestoreError("empty".to_owned()))
+        }
+
+        fn encode(&self, summary: &u8, into: &mut Vec<u8>) {
+            into.push(*summary);
+        }
+
+        fn merge(&self, into: &mut u8, other: u8) {
+            *into += other;
+        }
+
+        fn close(&mut self, end: i64, groups: BTreeMap<Box<[u8]>, u8>, out: &mut MergeOutput) {
+            let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
+            out.records.push(0, None, known.join(" ").as_bytes(), |_| {});
+            let (key, sum) = (format!("{end:03}"), groups.values().sum());
+            out.remember(&key, |into| into.push(sum));
+            self.0.insert(key, vec![sum]);
+            if self.0.len() > KEPT
+                && let Some((oldest, _)) = self.0.pop_first()
+            {
+                out.forget(&oldest);
+            }
+        }
+
+        fn command(&mut self, bytes: &[u8], out: &mut MergeOutput) {
+            out.remember("zz", |into| into.extend_from_slice(bytes));
+            self.0.insert("zz".to_owned(), bytes.to_vec());
+        }
+
+        fn recall(&mut self, key: &str, bytes: &[u8]) -> Result<(), RestoreError> {
+            self.0.insert(key.to_owned(), bytes.to_vec());
+            Ok(())
+        }
+    }
+
+    fn task() -> MergeTask<Remembering> {
+        MergeTask::new(TaskId { pipeline: 0, step: Step::Merge, partition: 3 }, TOPICS, Remembering::default(), 1)
+    }
+
+    fn window(task: &mut MergeTask<Remembering>, end: i64) {
+        let mut frames = Vec::new();
+        write_summary(&mut frames, end, b"g", |into| into.push(1));
+        write_watermark(&mut frames, 0, end);
+        send(task, &frames);
+    }
+
+    fn send(task: &mut MergeTask<Remembering>, frames: &[u8]) {
+        let record = Record { key: None, value: Some(frames), timestamp: 0, offset: task.position() };
+        assert_eq!(task.process(&record, &|_| {}).unwrap(), Processed::Done);
+    }
+
+    /// What a cut writes: history keys into the log; answers the rows and the number of history records.
+    fn cut(task: &mut MergeTask<Remembering>, log: &mut StateLog) -> (Vec<String>, usize) {
+        let mut buffer = OutputBuffer::default();
+        task.drain(&mut buffer);
+        let (mut rows, mut history) = (Vec::new(), 0);
+        for record in buffer.iter() {
+            let key = record.key.unwrap();
+            if record.topic == TOPICS.state {
+                assert_eq!(record.partition, Some(3));
+                log.record(key, record.value);
+                history += 1;
+            } else {
+                rows.push(String::from_utf8(key.to_vec()).unwrap());
+            }
+        }
+        (rows, history)
+    }
+
+    #[test]
+    fn history_is_written_once_removed_behind_a_snapshot_and_comes_back() {
+        let (mut task, mut log) = (task(), StateLog::default());
+        for end in [10, 20] {
+            window(&mut task, end);
+        }
+        assert_eq!(cut(&mut task, &mut log), (vec![String::new(), "010".to_owned()], 2));
+        let (mut state, snapshot_at) = (Vec::new(), task.position());
+        task.snapshot(&mut state);
+        assert_eq!(task.superseded(snapshot_at), Vec::<String>::new());
+        window(&mut task, 30);
+        let mut frames = Vec::new();
+        write_command(&mut frames, b"pin");
+        send(&mut task, &frames);
+        assert_eq!(cut(&mut task, &mut log), (vec!["010 020".to_owned()], 2));
+        assert_eq!(task.superseded(snapshot_at), Vec::<String>::new(), "a replay from that snapshot needs 010");
+        let reached = task.reached();
+
+        let mut packed = log.clone();
+        let snapshot = crate::state::pack(&state, 1, snapshot_at).unwrap();
+        packed.record(b"chunk/1/0", Some(&snapshot.chunks[0]));
+        packed.record(b"manifest", Some(&encode(&snapshot.manifest)));
+        let loaded = packed.load().unwrap().unwrap();
+        let mut restored = self::task();
+        restored.restore(loaded, reached).unwrap();
+        restored.start_at(snapshot_at);
+        window(&mut restored, 30);
+        send(&mut restored, &frames);
+        restored.end_replay(reached);
+        assert_eq!(cut(&mut restored, &mut log), (vec![], 0), "all of that was committed before");
+        assert_eq!(restored.merge.0, task.merge.0);
+        for task in [&mut task, &mut restored] {
+            window(task, 40);
+            assert_eq!(cut(task, &mut log.clone()), (vec!["020 030 zz".to_owned()], 1));
+            let mut superseded = task.superseded(task.position());
+            superseded.sort();
+            assert_eq!(superseded, ["history/010", "history/020"].map(str::to_owned).to_vec());
+        }
     }
 }

@@ -166,6 +166,22 @@ pub trait Merge: Send + 'static {
     /// their keys' bytes and never empty. Ends arrive ascending; ends without data are not called.
     fn close(&mut self, end: i64, groups: BTreeMap<Box<[u8]>, Self::Summary>, out: &mut MergeOutput);
 
+    /// A command that a person has sent to all merges of the worker ([`Runtime::command`](crate::Runtime::command)); it
+    /// stands in the repartition topic among the summaries, so a replay meets it in the same place.
+    fn command(&mut self, bytes: &[u8], out: &mut MergeOutput) {
+        let _ = (bytes, out);
+    }
+
+    /// Takes a history record back that was remembered ([`MergeOutput::remember`]) and not forgotten. Called for each of
+    /// them before [`restore`](Merge::restore), which leaves them alone.
+    ///
+    /// # Errors
+    /// Where the bytes are not a record of this version.
+    fn recall(&mut self, key: &str, bytes: &[u8]) -> Result<(), RestoreError> {
+        let _ = (key, bytes);
+        Ok(())
+    }
+
     /// Groups that were merged into another one because there were too many, since the operator was made.
     fn overflowed(&self) -> u64 {
         0

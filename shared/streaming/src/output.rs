@@ -235,4 +235,31 @@ pub(crate) fn split_mark(entry: &[u8]) -> Option<(Option<i64>, &[u8])> {
 pub struct MergeOutput {
     /// Records for output topics.
     pub records: OutputBuffer,
+    /// History records by the operator's own keys; topic and partition are the runtime's to fill in.
+    pub(crate) history: OutputBuffer,
+    pub(crate) forgotten: Vec<String>,
+}
+
+impl MergeOutput {
+    /// Writes a part of the operator's state that will not change any more, once: it need not be in snapshots, and comes
+    /// back by [`recall`](crate::operator::Merge::recall). At most 900 KiB.
+    pub fn remember(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.history.push(0, None, key.as_bytes(), write);
+    }
+
+    /// What was remembered under `key` is not needed any more.
+    pub fn forget(&mut self, key: &str) {
+        self.forgotten.push(key.to_owned());
+    }
+
+    /// What was remembered so far as (key, bytes): for tests of operators.
+    pub fn remembered(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.history.iter().map(|record| (record.key.unwrap_or_default(), record.value.unwrap_or_default()))
+    }
+
+    /// What was forgotten so far: for tests of operators.
+    #[must_use]
+    pub fn forgotten(&self) -> &[String] {
+        &self.forgotten
+    }
 }

@@ -20,6 +20,9 @@ pub struct FoldProgress {
     pub offset: i64,
     /// What became of the records before that offset.
     pub counts: Counts,
+    /// What was closed (epoch ms) at its newest committed snapshot: a replay looks nothing up below it.
+    #[serde(default)]
+    pub restores_from: Option<i64>,
 }
 
 /// What a merge task has announced.
@@ -56,7 +59,11 @@ impl Board {
         let announced = value.and_then(|value| serde_json::from_slice::<FoldProgress>(value).ok());
         let mut partitions = self.partitions.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(slot) = partitions.get_mut(partition) {
-            *slot = announced.map(|progress| Announced { watermark: progress.watermark, idle: progress.idle });
+            *slot = announced.map(|FoldProgress { watermark, idle, restores_from, .. }| Announced {
+                watermark,
+                idle,
+                restores_from,
+            });
         }
     }
 
@@ -72,11 +79,20 @@ mod tests {
     #[test]
     fn the_board_shows_the_newest_announcement_of_each_fold() {
         let board = Board::new(2);
-        let progress = FoldProgress { watermark: Some(7), idle: true, offset: 3, counts: Counts::default() };
+        let progress = FoldProgress {
+            watermark: Some(7),
+            idle: true,
+            offset: 3,
+            counts: Counts::default(),
+            restores_from: Some(3),
+        };
         board.record(b"fold/1", Some(&serde_json::to_vec(&progress).unwrap()));
         board.record(b"merge/0", Some(b"{}"));
         board.record(b"fold/9", Some(&serde_json::to_vec(&progress).unwrap()));
-        assert_eq!(board.announced(), [None, Some(Announced { watermark: Some(7), idle: true })]);
+        assert_eq!(
+            board.announced(),
+            [None, Some(Announced { watermark: Some(7), idle: true, restores_from: Some(3) })]
+        );
         board.record(b"fold/1", None);
         assert_eq!(board.announced(), [None, None]);
     }

@@ -20,6 +20,9 @@ use crate::state::{Packed, StateError, StateLog, pack};
 use crate::task::{Processed, Step, Task, TaskId};
 use crate::worker::Worker;
 
+/// A table as large as memory allows is read within this time.
+const TABLE_LIMIT: Duration = Duration::from_secs(120);
+
 /// A task that is where its committed state says.
 pub(crate) struct Restored {
     pub(crate) task: Box<dyn Task>,
@@ -27,6 +30,8 @@ pub(crate) struct Restored {
     pub(crate) generation: u64,
     /// The next snapshot's generation.
     pub(crate) next_generation: u64,
+    /// What was closed at the committed snapshot.
+    pub(crate) restores_from: Option<i64>,
     /// Keys on the state topic that the next manifest makes obsolete.
     pub(crate) obsolete: Vec<String>,
     /// The empty snapshot of a new task, to go out with its first commit.
@@ -127,6 +132,7 @@ impl Restorer {
             return Ok(Restored {
                 task,
                 generation: 0,
+                restores_from: None,
                 next_generation: next_generation + 1,
                 obsolete,
                 first: Some(first),
@@ -137,7 +143,7 @@ impl Restorer {
         let Some(loaded) = loaded else {
             return Err(refused(format!("offset {offset} is committed but there is no snapshot on {state_topic}")));
         };
-        let manifest = loaded.manifest;
+        let manifest = loaded.manifest.clone();
         if manifest.offset > offset {
             return Err(refused(format!(
                 "the snapshot (generation {}) is ahead of the committed offset: {} > {offset}",
@@ -151,17 +157,21 @@ impl Restorer {
                 manifest.offset
             )));
         }
-        task.restore(&loaded.state, loaded.decisions).map_err(|error: RestoreError| refused(error.to_string()))?;
+        let reached = metadata.reached;
+        task.restore(loaded, reached).map_err(|error: RestoreError| refused(error.to_string()))?;
         task.start_at(manifest.offset);
+        let restores_from = task.reached().closed;
+        self.wait_for_table(task.as_ref(), reached.closed)?;
         self.replay(task.as_mut(), input_topic, offset).map_err(|failure| match failure {
             RestoreFailure::Unfit(problem) => refused(problem),
             other => other,
         })?;
-        task.end_replay(metadata.watermark);
+        task.end_replay(reached);
         task.start_at(offset);
         Ok(Restored {
             task,
             generation: manifest.generation,
+            restores_from,
             next_generation,
             obsolete,
             first: None,
@@ -224,6 +234,23 @@ impl Restorer {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Waits until the table knows again what was known when the committed windows were closed.
+    fn wait_for_table(&self, task: &dyn Task, closed: Option<i64>) -> Result<(), RestoreFailure> {
+        let deadline = Instant::now() + TABLE_LIMIT;
+        while let (Some(complete), Some(closed)) = (task.table_complete(), closed)
+            && complete < closed
+        {
+            if self.worker.stopping() {
+                return Err(RestoreFailure::Stopped);
+            }
+            if Instant::now() > deadline {
+                return Err(RestoreFailure::Unsettled(format!("the table is complete to {complete}, not to {closed}")));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Reads committed records from `from` to the partition's end, or until `take` answers true.

@@ -10,8 +10,10 @@ use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, Message, TopicPartitionList};
 
 use crate::config::RuntimeConfig;
+use crate::frame::write_command;
 use crate::kafka::reader;
 use crate::progress::Board;
+use crate::table::{AnyTable, read_table};
 use crate::telemetry::Telemetry;
 use crate::thread::{StreamThread, ThreadStatus};
 use crate::topics;
@@ -26,14 +28,15 @@ pub struct Runtime {
 }
 
 /// What `/readyz` asks.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Readiness {
     statuses: Vec<Arc<ThreadStatus>>,
+    tables: Vec<Arc<dyn AnyTable>>,
     max_state_bytes: u64,
 }
 
 impl Readiness {
-    /// Whether partitions are assigned and all of them restored.
+    /// Whether tables are loaded, partitions assigned and all of them restored.
     ///
     /// # Errors
     /// What is missing.
@@ -42,6 +45,9 @@ impl Readiness {
             self.statuses.iter().map(|status| count(status).load(Ordering::Relaxed)).sum()
         };
         let (assigned, restoring) = (sum(|status| &status.assigned), sum(|status| &status.restoring));
+        if let loading @ 1.. = self.tables.iter().filter(|table| !table.is_loaded()).count() {
+            return Err(format!("{loading} of {} tables are being loaded", self.tables.len()));
+        }
         if assigned == 0 {
             return Err("no partitions are assigned".to_owned());
         }
@@ -124,6 +130,17 @@ impl Runtime {
         topics::reset(topology, config, kafka)
     }
 
+    /// Sends a command to all merges of a pipeline of a worker, whether or not instances run: it takes its place in the
+    /// repartition topic behind what is there.
+    ///
+    /// # Errors
+    /// Where the topic is missing, or Kafka does not take the record.
+    pub fn command(topology: &Topology, pipeline: usize, kafka: &ClientConfig, command: &[u8]) -> anyhow::Result<()> {
+        let mut frames = Vec::new();
+        write_command(&mut frames, command);
+        topics::send_to_all(kafka, &topology.internal_topic(pipeline, "repartition"), &frames)
+    }
+
     /// The worker's metrics, to be registered.
     #[must_use]
     pub fn telemetry(&self) -> Telemetry {
@@ -133,7 +150,11 @@ impl Runtime {
     /// For `/readyz`.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        Readiness { statuses: self.statuses.clone(), max_state_bytes: self.worker.config.max_state.as_bytes() }
+        Readiness {
+            statuses: self.statuses.clone(),
+            tables: self.worker.tables().map(|(_, table)| table.clone()).collect(),
+            max_state_bytes: self.worker.config.max_state.as_bytes(),
+        }
     }
 
     /// The switch that stops the worker: it commits what it has and leaves the group.
@@ -165,9 +186,17 @@ impl Runtime {
                 result
             })?);
         }
+        for (pipeline, table) in self.worker.tables() {
+            let (worker, table) = (self.worker.clone(), table.clone());
+            threads.push(std::thread::Builder::new().name(format!("table-{pipeline}")).spawn(move || {
+                let result = read_table(&worker, pipeline, table.as_ref());
+                worker.stop.store(true, Ordering::Relaxed);
+                result
+            })?);
+        }
         let mut first = Ok(());
         for thread in threads {
-            let result = thread.join().unwrap_or_else(|_| Err(anyhow!("a stream thread panicked")));
+            let result = thread.join().unwrap_or_else(|_| Err(anyhow!("a stream or table thread panicked")));
             first = first.and(result);
         }
         self.worker.stop.store(true, Ordering::Relaxed);

@@ -10,8 +10,8 @@ use crate::cut::Part;
 use crate::metadata::CommitMetadata;
 use crate::output::OutputBuffer;
 use crate::restore::Restored;
-use crate::state::{MANIFEST_KEY, Packed, chunk_key, decision_key, encode};
-use crate::task::{Step, Task, TaskId};
+use crate::state::{MANIFEST_KEY, Packed, chunk_key, encode};
+use crate::task::{Reached, Step, Task, TaskId};
 use crate::telemetry::PartitionLabels;
 
 /// Snapshot pieces that one transaction carries for one task, in bytes.
@@ -44,7 +44,7 @@ enum Snapshot {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Mark {
     offset: i64,
-    watermark: Option<i64>,
+    reached: Reached,
     idle: bool,
 }
 
@@ -72,7 +72,10 @@ pub(crate) struct Slot {
     obsolete: Vec<String>,
     snapshot: Snapshot,
     last_snapshot: Instant,
-    snapshot_offset: i64,
+    /// Where the task stood at its newest snapshot: offset, and what was closed.
+    snapshot_at: (i64, Option<i64>),
+    /// What was closed at the newest snapshot whose manifest was written.
+    restores_from: Option<i64>,
     last_part: Option<Mark>,
     /// The memory of a committed cut, for the next one.
     spare: OutputBuffer,
@@ -148,7 +151,8 @@ impl Slot {
             obsolete: Vec::new(),
             snapshot: Snapshot::Waiting,
             last_snapshot: now,
-            snapshot_offset: -1,
+            snapshot_at: (-1, None),
+            restores_from: None,
             last_part: None,
             spare: OutputBuffer::default(),
         }
@@ -173,10 +177,11 @@ impl Slot {
         self.generation = restored.generation;
         self.next_generation = restored.next_generation;
         self.obsolete = restored.obsolete;
-        self.snapshot_offset = restored.task.position();
+        self.restores_from = restored.restores_from;
+        self.snapshot_at = (restored.task.position(), restored.restores_from);
         self.last_part = restored.first.is_none().then(|| Mark {
             offset: restored.task.position(),
-            watermark: restored.task.watermark(),
+            reached: restored.task.reached(),
             idle: false,
         });
         if let Some(packed) = restored.first {
@@ -214,7 +219,8 @@ impl Slot {
     pub(crate) fn snapshot_due(&mut self, interval: Duration, now: Instant) -> Option<(Vec<u8>, u64, i64)> {
         let Phase::Running(task) = &self.phase else { return None };
         let due = matches!(self.snapshot, Snapshot::Waiting) && now.duration_since(self.last_snapshot) >= interval;
-        if !due || task.position() == self.snapshot_offset {
+        let stands_at = (task.position(), task.reached().closed);
+        if !due || stands_at == self.snapshot_at {
             return None;
         }
         let mut state = Vec::new();
@@ -222,7 +228,7 @@ impl Slot {
         let generation = self.next_generation;
         self.next_generation += 1;
         self.last_snapshot = now;
-        self.snapshot_offset = task.position();
+        self.snapshot_at = stands_at;
         self.snapshot = Snapshot::Packing;
         Some((state, generation, task.position()))
     }
@@ -254,16 +260,17 @@ impl Slot {
         let mut outputs = std::mem::take(&mut self.spare);
         let news = self.task().map(|task| mark(task, idle));
         let changed = news != self.last_part;
-        let task = self.task_mut()?;
-        task.drain(&mut outputs);
-        if changed {
-            task.announce(idle, &mut outputs);
-        }
-        let (offset, watermark) = (task.position(), task.watermark());
+        self.task_mut()?.drain(&mut outputs);
+        let generation = self.generation;
         self.write_pieces(&mut outputs);
+        let task = self.task()?;
+        if changed || generation != self.generation {
+            task.announce(idle, self.restores_from, &mut outputs);
+        }
+        let (offset, reached) = (task.position(), task.reached());
         self.last_part = news;
         let metadata = CommitMetadata {
-            watermark,
+            reached,
             generation: self.generation,
             semantics: semantics.hash,
             partitions: semantics.partitions,
@@ -299,16 +306,16 @@ impl Slot {
         self.snapshot = Snapshot::Waiting;
         outputs.push(topic, partition, MANIFEST_KEY.as_bytes(), |into| into.extend(encode(&manifest)));
         let superseded = match &mut self.phase {
-            Phase::Running(task) | Phase::Leaving(task) => task.superseded_decisions(manifest.offset),
+            Phase::Running(task) | Phase::Leaving(task) => task.superseded(manifest.offset),
             Phase::Restoring => Vec::new(),
         };
-        let decisions = superseded.into_iter().map(decision_key);
         let older = std::mem::replace(&mut self.obsolete, chunks);
         let older = older.into_iter().filter(|key| !key.starts_with("decision/"));
-        for key in older.chain(decisions) {
+        for key in older.chain(superseded) {
             outputs.push_tombstone(topic, partition, &key);
         }
         self.generation = generation;
+        self.restores_from = self.snapshot_at.1;
     }
 
     pub(crate) fn is_fold(&self) -> bool {
@@ -317,5 +324,5 @@ impl Slot {
 }
 
 fn mark(task: &dyn Task, idle: bool) -> Mark {
-    Mark { offset: task.position(), watermark: task.watermark(), idle }
+    Mark { offset: task.position(), reached: task.reached(), idle }
 }

@@ -77,6 +77,13 @@ pub(crate) fn decision_key(offset: i64) -> String {
     format!("decision/{offset}")
 }
 
+/// Key of a history record.
+pub(crate) fn history_key(key: &str) -> String {
+    format!("{HISTORY}{key}")
+}
+
+const HISTORY: &str = "history/";
+
 /// The records of a state partition as compaction would leave them.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct StateLog {
@@ -89,6 +96,8 @@ pub(crate) struct Loaded {
     pub(crate) manifest: Manifest,
     pub(crate) state: Vec<u8>,
     pub(crate) decisions: BTreeMap<i64, Decision>,
+    /// What the operator has written once, by its own key.
+    pub(crate) history: BTreeMap<String, Vec<u8>>,
 }
 
 impl StateLog {
@@ -103,7 +112,8 @@ impl StateLog {
 
     /// Keys that the next manifest makes obsolete: chunks of any generation, decisions.
     pub(crate) fn keys(&self) -> Vec<String> {
-        self.records.keys().filter(|key| key.as_str() != MANIFEST_KEY).cloned().collect()
+        let stays = |key: &str| key == MANIFEST_KEY || key.starts_with(HISTORY);
+        self.records.keys().filter(|key| !stays(key)).cloned().collect()
     }
 
     /// The highest generation of which anything is there: the next one must be above it.
@@ -141,7 +151,9 @@ impl StateLog {
                 decisions.insert(offset, decode(key, bytes)?);
             }
         }
-        Ok(Some(Loaded { manifest, state, decisions }))
+        let history = self.records.iter().filter_map(|(key, bytes)| Some((key.strip_prefix(HISTORY)?, bytes)));
+        let history = history.map(|(key, bytes)| (key.to_owned(), bytes.clone())).collect();
+        Ok(Some(Loaded { manifest, state, decisions, history }))
     }
 }
 

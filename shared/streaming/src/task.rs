@@ -6,6 +6,7 @@ use std::fmt;
 use crate::counts::Counts;
 use crate::operator::{Record, RestoreError, StateSize};
 use crate::output::OutputBuffer;
+use crate::state::Loaded;
 
 /// Which of the two steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,6 +50,17 @@ pub(crate) struct TaskError {
     pub(crate) problem: String,
 }
 
+/// How far a task has got in event time (epoch ms). Committed with its offset, so that a replay ends in the same place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Reached {
+    /// The watermark of its input, followed ones included.
+    pub(crate) watermark: Option<i64>,
+    /// The windows that end at or before it are closed. It lags behind the watermark where a table is waited for.
+    pub(crate) closed: Option<i64>,
+    /// All table entries up to it are written, where the task feeds a table.
+    pub(crate) mark: Option<i64>,
+}
+
 /// Whether a record was taken in.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
@@ -79,11 +91,35 @@ pub(crate) trait Task: Send {
     /// Sets the offset of its first record.
     fn start_at(&mut self, offset: i64);
 
+    /// How far it has got.
+    fn reached(&self) -> Reached;
+
     /// The watermark of its input in epoch ms.
-    fn watermark(&self) -> Option<i64>;
+    fn watermark(&self) -> Option<i64> {
+        self.reached().watermark
+    }
 
     /// Raises the watermark of an idle partition; true where it rose.
     fn follow(&mut self, watermark: i64) -> bool;
+
+    /// Raises the mark of an idle partition that feeds a table.
+    fn follow_mark(&mut self, mark: i64) {
+        let _ = mark;
+    }
+
+    /// How far the table is complete in which it looks things up (epoch ms, `i64::MIN` for not at all); `None` where it
+    /// looks nothing up.
+    fn table_complete(&self) -> Option<i64> {
+        None
+    }
+
+    /// Closes what waited for the table.
+    fn advance(&mut self) {}
+
+    /// Nobody looks up as of a time below `horizon` any more.
+    fn prune(&mut self, horizon: i64) {
+        let _ = horizon;
+    }
 
     /// Bytes of output that wait.
     fn pending_bytes(&self) -> usize;
@@ -95,11 +131,13 @@ pub(crate) trait Task: Send {
     /// summaries that they cover.
     fn drain(&mut self, into: &mut OutputBuffer);
 
-    /// Appends what the task says of itself on the watermarks topic.
-    fn announce(&self, idle: bool, into: &mut OutputBuffer);
+    /// Appends what the task says of itself on the watermarks topic; `restores_from` is what was closed at its newest
+    /// committed snapshot.
+    fn announce(&self, idle: bool, restores_from: Option<i64>, into: &mut OutputBuffer);
 
-    /// Offsets below `before` whose decisions a snapshot at `before` supersedes; each is answered once.
-    fn superseded_decisions(&mut self, before: i64) -> Vec<i64>;
+    /// Keys on the state topic that a snapshot at offset `before` supersedes: decisions below it, history that was
+    /// forgotten. Each is answered once.
+    fn superseded(&mut self, before: i64) -> Vec<String>;
 
     /// What became of the records (folds).
     fn counts(&self) -> Option<&Counts>;
@@ -116,21 +154,17 @@ pub(crate) trait Task: Send {
     /// Appends the whole state.
     fn snapshot(&self, into: &mut Vec<u8>);
 
-    /// Replaces the state and makes ready for a replay that obeys `decisions`.
+    /// Replaces the state by what was loaded and makes ready for a replay up to `committed`.
     ///
     /// # Errors
     /// Where the bytes are no snapshot.
-    fn restore(
-        &mut self,
-        state: &[u8],
-        decisions: std::collections::BTreeMap<i64, crate::state::Decision>,
-    ) -> Result<(), RestoreError>;
+    fn restore(&mut self, loaded: Loaded, committed: Reached) -> Result<(), RestoreError>;
 
     /// Forgets waiting outputs: a replay's were committed before.
     fn discard_outputs(&mut self);
 
-    /// The replay has reached the committed offset; `watermark` is the one committed with it.
-    fn end_replay(&mut self, watermark: Option<i64>);
+    /// The replay has reached the committed offset, with which `committed` was reached.
+    fn end_replay(&mut self, committed: Reached);
 }
 
 /// Splits a snapshot into its length-prefixed header and the rest.

@@ -36,6 +36,7 @@ pub(crate) struct ReasonLabels {
 
 type PerPartition = Family<PartitionLabels, Gauge<i64, AtomicI64>>;
 type PerTopic = Family<TopicLabels, Counter>;
+type PerTable = Family<TopicLabels, Gauge<i64, AtomicI64>>;
 
 /// Metrics of an instance. Gauges of a partition exist while this instance owns it.
 #[derive(Debug, Clone)]
@@ -59,6 +60,9 @@ pub struct Telemetry {
     pub(crate) end_to_end_seconds: Histogram,
     pub(crate) pending_bytes: Gauge,
     pub(crate) pauses: Counter,
+    pub(crate) table_entries: PerTable,
+    pub(crate) table_bytes: PerTable,
+    pub(crate) table_delay: PerTable,
 }
 
 fn seconds() -> Histogram {
@@ -87,6 +91,9 @@ impl Default for Telemetry {
             end_to_end_seconds: seconds(),
             pending_bytes: Gauge::default(),
             pauses: Counter::default(),
+            table_entries: Family::default(),
+            table_bytes: Family::default(),
+            table_delay: Family::default(),
         }
     }
 }
@@ -117,6 +124,10 @@ impl Telemetry {
         registry.register("pending_output_bytes", "Output that waits for its commit", self.pending_bytes.clone());
         let help = "Partitions paused: too far ahead of others, too much output waiting, or a registry that is away";
         registry.register("pauses", help, self.pauses.clone());
+        registry.register("table_entries", "Entries of a table", self.table_entries.clone());
+        registry.register("table_bytes", "Bytes of a table in this instance", self.table_bytes.clone());
+        let help = "Wall clock minus the event time up to which a table is complete, in ms";
+        registry.register("table_delay_milliseconds", help, self.table_delay.clone());
     }
 
     /// Forgets a partition that this instance no longer owns.

@@ -35,6 +35,7 @@ const TRUNCATE_TO: usize = 512 * 1024;
 /// A partition whose next record cannot be decoded yet is tried again after this long.
 const WAIT: Duration = Duration::from_millis(500);
 const FENCED_LIMIT: usize = 3;
+const PRUNE_EVERY: Duration = Duration::from_secs(1);
 
 /// What a thread tells about itself to `/readyz`.
 #[derive(Debug, Default)]
@@ -75,6 +76,7 @@ pub(crate) struct StreamThread {
     last_tick: Instant,
     last_metrics: Instant,
     last_lag: Instant,
+    last_prune: Instant,
     /// Whether the last batch ended because nothing was there.
     drained: bool,
     lead_pauses: bool,
@@ -120,6 +122,7 @@ impl StreamThread {
             last_tick: now,
             last_metrics: now,
             last_lag: now,
+            last_prune: now,
             drained: false,
             lead_pauses: false,
             over_budget: false,
@@ -404,6 +407,7 @@ impl StreamThread {
 
     fn tick(&mut self, now: Instant) -> anyhow::Result<()> {
         self.watch_idleness(now);
+        self.serve_tables(now);
         self.control_flow()?;
         for slot in &self.slots {
             if let (Some(task), Some(position)) = (slot.task(), &slot.position_gauge) {
@@ -450,6 +454,33 @@ impl StreamThread {
                 && task.follow(target)
             {
                 slot.idleness.followed(task.watermark());
+            }
+        }
+    }
+
+    /// Lets folds with a table close what the table allows by now; where a partition that feeds one is idle, its mark
+    /// follows those who look things up, so that they need not wait for entries that do not come.
+    fn serve_tables(&mut self, now: Instant) {
+        if self.worker.tables().next().is_none() {
+            return;
+        }
+        let prunes = now.duration_since(self.last_prune) >= PRUNE_EVERY;
+        if prunes {
+            self.last_prune = now;
+        }
+        for index in 0..self.slots.len() {
+            let feeds = self.worker.topology.pipelines[self.slots[index].id.pipeline].feeds;
+            let idle = feeds && self.is_idle(&self.slots[index], now);
+            let Phase::Running(task) = &mut self.slots[index].phase else { continue };
+            if idle && let Some(mark) = self.worker.smallest_looking_up() {
+                task.follow_mark(mark);
+            }
+            task.advance();
+            if prunes
+                && feeds
+                && let Some(horizon) = self.worker.horizon()
+            {
+                task.prune(horizon);
             }
         }
     }
@@ -516,17 +547,26 @@ impl StreamThread {
             if let (Some(entry), Some(task)) = (announced.get_mut(other.id.partition as usize), other.task())
                 && let Some(watermark) = task.watermark()
             {
-                let idle = entry.is_some_and(|entry| entry.idle);
-                *entry = Some(crate::watermark::Announced { watermark: Some(watermark), idle });
+                *entry = Some(crate::watermark::Announced { watermark: Some(watermark), ..entry.unwrap_or_default() });
             }
         }
         let start = slot.first_watermark.unwrap_or(watermark);
-        Some(watermark.saturating_sub(slowest(&announced, slot.id.partition as usize, start)))
+        let slowest = slowest(&announced, slot.id.partition as usize, start);
+        // a table that nothing is known of yet holds nobody back before the first watermark
+        let table = task.table_complete().map_or(i64::MAX, |complete| complete.max(start));
+        Some(watermark.saturating_sub(slowest.min(table)))
     }
 
     fn measure(&mut self) {
         let telemetry = &self.worker.telemetry;
         let now = epoch_millis();
+        for (pipeline, table) in self.worker.tables() {
+            let topic = TopicLabels { topic: self.worker.topology.internal_topic(pipeline, "table") };
+            let size = table.size();
+            telemetry.table_entries.get_or_create(&topic).set(size.keys as i64);
+            telemetry.table_bytes.get_or_create(&topic).set(size.bytes as i64);
+            telemetry.table_delay.get_or_create(&topic).set(now.saturating_sub(table.complete()));
+        }
         let (mut keys, mut bytes) = (0, 0);
         for slot in &mut self.slots {
             let Some(task) = slot.task() else { continue };

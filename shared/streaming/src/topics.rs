@@ -8,6 +8,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config::RuntimeConfig;
@@ -83,6 +84,9 @@ fn needed(topology: &Topology, config: &RuntimeConfig, sizes: &[PipelineSizes]) 
         internal("watermarks", 1, compacted());
         internal("fold-state", sizes.source_partitions, compacted());
         internal("merge-state", sizes.merge_partitions, compacted());
+        if topology.pipelines[pipeline].feeds {
+            internal("table", sizes.source_partitions, compacted());
+        }
     }
     topics
 }
@@ -222,6 +226,25 @@ pub(crate) fn check(
     Ok(Found { pipelines: sizes, max_handed_on_bytes: smallest.saturating_sub(4096) })
 }
 
+/// Writes a record to each partition of a topic, and waits until all are there.
+pub(crate) fn send_to_all(kafka: &ClientConfig, topic: &str, value: &[u8]) -> anyhow::Result<()> {
+    let broker = Broker::connect(kafka)?;
+    let partitions =
+        broker.partitions(kafka)?.get(topic).copied().with_context(|| format!("there is no topic {topic}"))?;
+    let mut config = kafka.clone();
+    config.set("enable.idempotence", "true");
+    let producer: FutureProducer = config.create().context("the producer cannot be made")?;
+    broker.runtime.block_on(async {
+        for partition in 0..partitions {
+            let record = FutureRecord::<(), _>::to(topic).partition(partition).payload(value);
+            let sent = producer.send(record, ASK).await;
+            sent.map_err(|(error, _)| error)
+                .with_context(|| format!("{topic}/{partition} does not take the command"))?;
+        }
+        Ok(())
+    })
+}
+
 /// Gives a worker's state up: deletes its group and its internal topics, and makes the topics anew. The next start reads
 /// the sources from their beginning.
 pub(crate) fn reset(topology: &Topology, config: &RuntimeConfig, kafka: &ClientConfig) -> anyhow::Result<()> {
@@ -237,13 +260,8 @@ pub(crate) fn reset(topology: &Topology, config: &RuntimeConfig, kafka: &ClientC
         }
     }
     let existing = broker.partitions(kafka)?;
-    let internal: Vec<String> = (0..topology.pipelines.len())
-        .flat_map(|pipeline| {
-            ["repartition", "watermarks", "fold-state", "merge-state"]
-                .map(|what| topology.internal_topic(pipeline, what))
-        })
-        .filter(|topic| existing.contains_key(topic))
-        .collect();
+    let internal: Vec<String> =
+        topology.internal_topics().into_iter().filter(|topic| existing.contains_key(topic)).collect();
     let names: Vec<&str> = internal.iter().map(String::as_str).collect();
     if !names.is_empty() {
         for result in broker.runtime.block_on(broker.admin.delete_topics(&names, &broker.options))? {

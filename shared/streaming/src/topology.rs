@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fold_task::{FoldTask, FoldTime, FoldTopics};
-use crate::merge_task::MergeTask;
+use crate::merge_task::{MergeTask, MergeTopics};
 use crate::operator::{Fold, Merge, NoTable};
 use crate::refusal::Refusals;
-use crate::table::SharedTable;
+use crate::table::{AnyTable, SharedTable};
 use crate::task::{Step, Task, TaskId};
 use crate::window::Windows;
 
@@ -66,6 +66,10 @@ pub struct Pipeline {
     pub source_topic: String,
     /// Its event time.
     pub time: EventTime,
+    /// What its fold looks up.
+    pub(crate) table: Option<Arc<dyn AnyTable>>,
+    /// Whether its fold writes that table.
+    pub(crate) feeds: bool,
     make: MakeTask,
 }
 
@@ -89,7 +93,19 @@ impl Pipeline {
         fold: impl Fn() -> (F::Source, F) + Send + Sync + 'static,
         merge: impl Fn() -> M + Send + Sync + 'static,
     ) -> Self {
-        let table = Arc::new(SharedTable::none());
+        Self { table: None, ..Self::looking_up(&SharedTable::none(), source_topic, time, fold, merge) }
+    }
+
+    /// A pipeline whose fold looks things up in `table`: its slides close when the table is complete up to their end.
+    pub fn looking_up<F: Fold, M: Merge>(
+        table: &Arc<SharedTable<F::Table>>,
+        source_topic: impl Into<String>,
+        time: EventTime,
+        fold: impl Fn() -> (F::Source, F) + Send + Sync + 'static,
+        merge: impl Fn() -> M + Send + Sync + 'static,
+    ) -> Self {
+        let shared: Arc<dyn AnyTable> = table.clone();
+        let table = table.clone();
         let make = move |id: TaskId, context: &TaskContext| -> Box<dyn Task> {
             let internal = context.internal;
             match id.step {
@@ -98,6 +114,7 @@ impl Pipeline {
                         repartition: internal.repartition,
                         watermarks: internal.watermarks,
                         state: internal.fold_state,
+                        table: internal.table,
                     };
                     let refusals = Refusals {
                         worker: context.worker.clone(),
@@ -114,10 +131,19 @@ impl Pipeline {
                     };
                     Box::new(FoldTask::new(id, topics, refusals, fold(), table.clone(), time, context.merge_partitions))
                 }
-                Step::Merge => Box::new(MergeTask::new(id, internal.watermarks, merge(), context.source_partitions)),
+                Step::Merge => {
+                    let topics = MergeTopics { watermarks: internal.watermarks, state: internal.merge_state };
+                    Box::new(MergeTask::new(id, topics, merge(), context.source_partitions))
+                }
             }
         };
-        Self { source_topic: source_topic.into(), time, make: Box::new(make) }
+        Self { source_topic: source_topic.into(), time, table: Some(shared), feeds: false, make: Box::new(make) }
+    }
+
+    /// The same pipeline, whose fold writes the table that it looks up. A table has one such pipeline.
+    #[must_use]
+    pub fn feeding(self) -> Self {
+        Self { feeds: true, ..self }
     }
 
     pub(crate) fn make(&self, id: TaskId, context: &TaskContext) -> Box<dyn Task> {
@@ -132,6 +158,7 @@ pub(crate) struct InternalTopics {
     pub(crate) watermarks: u16,
     pub(crate) fold_state: u16,
     pub(crate) merge_state: u16,
+    pub(crate) table: Option<u16>,
 }
 
 impl Topology {
@@ -141,7 +168,8 @@ impl Topology {
         format!("recwatch.{}", self.worker)
     }
 
-    /// An internal topic of a pipeline: `repartition`, `watermarks`, `fold-state` or `merge-state`.
+    /// An internal topic of a pipeline: `repartition`, `watermarks`, `fold-state`, `merge-state`, or `table` where it
+    /// feeds one.
     #[must_use]
     pub fn internal_topic(&self, pipeline: usize, what: &str) -> String {
         format!("recwatch.internal.{}.{}.{what}", self.worker, self.pipelines[pipeline].source_topic)
@@ -152,10 +180,21 @@ impl Topology {
         let mut topics: Vec<String> = self.outputs.iter().map(|output| output.name.clone()).collect();
         topics.push(self.late_topic.clone());
         topics.push(self.dead_letter_topic.clone());
-        for pipeline in 0..self.pipelines.len() {
+        topics.extend(self.internal_topics());
+        topics
+    }
+
+    /// The internal topics of all pipelines, in the order of their indices.
+    pub(crate) fn internal_topics(&self) -> Vec<String> {
+        let pipelines = 0..self.pipelines.len();
+        let mut topics = Vec::new();
+        for pipeline in pipelines.clone() {
             for what in ["repartition", "watermarks", "fold-state", "merge-state"] {
                 topics.push(self.internal_topic(pipeline, what));
             }
+        }
+        for pipeline in pipelines.filter(|pipeline| self.pipelines[*pipeline].feeds) {
+            topics.push(self.internal_topic(pipeline, "table"));
         }
         topics
     }
@@ -169,8 +208,17 @@ impl Topology {
     }
 
     pub(crate) fn internal_indices(&self, pipeline: usize) -> InternalTopics {
-        let first = self.dead_letter_index() + 1 + 4 * pipeline as u16;
-        InternalTopics { repartition: first, watermarks: first + 1, fold_state: first + 2, merge_state: first + 3 }
+        let internal = self.dead_letter_index() + 1;
+        let first = internal + 4 * pipeline as u16;
+        let tables_before = self.pipelines[..pipeline].iter().filter(|pipeline| pipeline.feeds).count();
+        let table = internal + (4 * self.pipelines.len() + tables_before) as u16;
+        InternalTopics {
+            repartition: first,
+            watermarks: first + 1,
+            fold_state: first + 2,
+            merge_state: first + 3,
+            table: self.pipelines[pipeline].feeds.then_some(table),
+        }
     }
 
     /// The topic whose partitions are a step's tasks.

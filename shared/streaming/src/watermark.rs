@@ -65,6 +65,8 @@ pub struct Announced {
     pub watermark: Option<i64>,
     /// Whether its owner says that it is idle.
     pub idle: bool,
+    /// What was closed at its newest committed snapshot.
+    pub restores_from: Option<i64>,
 }
 
 /// The watermark to which an idle partition follows the others of its topic (METRICS.md §1): the smallest of those not
@@ -121,11 +123,11 @@ mod tests {
     }
 
     fn active(watermark: i64) -> Option<Announced> {
-        Some(Announced { watermark: Some(watermark), idle: false })
+        Some(Announced { watermark: Some(watermark), idle: false, restores_from: None })
     }
 
     fn idle(watermark: Option<i64>) -> Option<Announced> {
-        Some(Announced { watermark, idle: true })
+        Some(Announced { watermark, idle: true, restores_from: None })
     }
 
     #[test]
@@ -156,7 +158,7 @@ mod tests {
     #[test]
     fn a_partition_that_has_announced_nothing_is_waited_for() {
         assert_eq!(follow_target(&[idle(Some(3)), None, active(92)], 0, &windows(), 5, NOW), None);
-        let no_event_yet = Some(Announced { watermark: None, idle: false });
+        let no_event_yet = Some(Announced::default());
         assert_eq!(follow_target(&[idle(Some(3)), no_event_yet, active(92)], 0, &windows(), 5, NOW), None);
         assert_eq!(follow_target(&[None, active(92)], 0, &windows(), 5, NOW), Some(90));
     }

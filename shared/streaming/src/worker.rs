@@ -7,6 +7,7 @@ use rdkafka::ClientConfig;
 
 use crate::config::RuntimeConfig;
 use crate::progress::Board;
+use crate::table::AnyTable;
 use crate::task::{Step, Task, TaskId};
 use crate::telemetry::Telemetry;
 use crate::topology::{TaskContext, Topology};
@@ -46,6 +47,34 @@ impl Worker {
             }
         }
         None
+    }
+
+    /// The tables, each with the pipeline that feeds it.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (usize, &Arc<dyn AnyTable>)> {
+        let pipelines = self.topology.pipelines.iter().enumerate();
+        pipelines
+            .filter(|(_, pipeline)| pipeline.feeds)
+            .filter_map(|(index, pipeline)| Some((index, pipeline.table.as_ref()?)))
+    }
+
+    /// The announcements of all folds that look something up.
+    fn lookers(&self) -> impl Iterator<Item = (usize, &PipelineState)> {
+        let pipelines = self.pipelines.iter().enumerate();
+        pipelines.filter(|(index, _)| self.topology.pipelines[*index].table.is_some())
+    }
+
+    /// What the mark of an idle partition that feeds a table follows (epoch ms): the smallest watermark of those sources
+    /// whose folds only look things up; `None` while one of their partitions has none.
+    pub(crate) fn smallest_looking_up(&self) -> Option<i64> {
+        let readers = self.lookers().filter(|(index, _)| !self.topology.pipelines[*index].feeds);
+        let announced = readers.flat_map(|(_, state)| state.board.announced());
+        announced.map(|announced| announced.and_then(|announced| announced.watermark)).min().flatten()
+    }
+
+    /// Nobody looks anything up as of a time below this one (epoch ms), not even in a replay.
+    pub(crate) fn horizon(&self) -> Option<i64> {
+        let announced = self.lookers().flat_map(|(_, state)| state.board.announced());
+        announced.map(|announced| announced.and_then(|announced| announced.restores_from)).min().flatten()
     }
 
     pub(crate) fn new_task(&self, id: TaskId) -> Box<dyn Task> {

@@ -15,9 +15,9 @@ use crate::operator::{Fold, Record, RestoreError, Source, SourceError, StateSize
 use crate::output::{FoldOutput, OutputBuffer};
 use crate::progress::FoldProgress;
 use crate::refusal::Refusals;
-use crate::state::{Decision, decision_key, encode};
-use crate::table::SharedTable;
-use crate::task::{HeaderWriter, Processed, Task, TaskError, TaskId, split_header, write_with_length};
+use crate::state::{Decision, Loaded, decision_key, encode};
+use crate::table::{SharedTable, write_entries};
+use crate::task::{HeaderWriter, Processed, Reached, Task, TaskError, TaskId, split_header, write_with_length};
 use crate::watermark::Watermark;
 use crate::window::Windows;
 
@@ -27,6 +27,8 @@ pub(crate) struct FoldTopics {
     pub(crate) repartition: u16,
     pub(crate) watermarks: u16,
     pub(crate) state: u16,
+    /// The table that it feeds.
+    pub(crate) table: Option<u16>,
 }
 
 /// What a fold task is told about its event time.
@@ -53,9 +55,14 @@ pub(crate) struct FoldTask<F: Fold> {
     /// The watermark at which the next slide closes: one comparison an event.
     next_boundary: i64,
     announced: Option<i64>,
+    /// The mark last written to the table topic.
+    written_mark: Option<i64>,
     out: FoldOutput,
     decisions_to_obey: BTreeMap<i64, Decision>,
     replaying: bool,
+    /// What a replay may close: not more than was closed before, or its outputs would be dropped without ever having
+    /// been committed.
+    closable: i64,
     decisions_written: Vec<i64>,
 }
 
@@ -64,6 +71,8 @@ pub(crate) struct FoldTask<F: Fold> {
 struct Progress {
     watermark: Watermark,
     closed: Option<i64>,
+    /// What the mark has followed while the partition was idle.
+    followed_mark: Option<i64>,
     counts: Counts,
 }
 
@@ -86,14 +95,27 @@ impl<F: Fold> FoldTask<F> {
             table,
             time,
             position: 0,
-            progress: Progress { watermark: Watermark::new(time.bound), closed: None, counts: Counts::default() },
+            progress: Progress {
+                watermark: Watermark::new(time.bound),
+                closed: None,
+                followed_mark: None,
+                counts: Counts::default(),
+            },
             next_boundary: i64::MIN,
             announced: None,
+            written_mark: None,
             out: FoldOutput::new(merge_partitions),
             decisions_to_obey: BTreeMap::new(),
             replaying: false,
+            closable: i64::MAX,
             decisions_written: Vec::new(),
         }
+    }
+
+    /// All entries up to it are written; `None` where the task feeds no table.
+    fn mark(&self) -> Option<i64> {
+        self.topics.table?;
+        self.progress.watermark.value().max(self.progress.followed_mark)
     }
 
     /// What is decided about this record beyond the record itself: obeyed in a replay, made and written otherwise.
@@ -153,6 +175,7 @@ impl<F: Fold> FoldTask<F> {
             let message = format!("event_time {event_time} is at or below the partition's watermark {watermark}");
             return self.refusals.late(record, headers, &message, &mut self.out.records);
         }
+        self.out.mark = self.mark();
         self.fold.apply(&event, &mut self.out);
         self.progress.counts.applied += 1;
         if self.progress.watermark.accept(event_time) {
@@ -168,7 +191,7 @@ impl<F: Fold> FoldTask<F> {
     /// Closes the slides that the watermark has reached.
     fn close(&mut self) {
         let Some(watermark) = self.progress.watermark.value() else { return };
-        let complete = watermark.min(self.table.complete());
+        let complete = watermark.min(self.table.complete()).min(self.closable);
         if complete < self.next_boundary || complete == i64::MIN {
             return;
         }
@@ -221,8 +244,8 @@ impl<F: Fold> Task for FoldTask<F> {
         self.position = offset;
     }
 
-    fn watermark(&self) -> Option<i64> {
-        self.progress.watermark.value()
+    fn reached(&self) -> Reached {
+        Reached { watermark: self.progress.watermark.value(), closed: self.progress.closed, mark: self.mark() }
     }
 
     fn follow(&mut self, watermark: i64) -> bool {
@@ -231,6 +254,23 @@ impl<F: Fold> Task for FoldTask<F> {
             self.close();
         }
         rose
+    }
+
+    fn follow_mark(&mut self, mark: i64) {
+        self.progress.followed_mark = self.progress.followed_mark.max(Some(mark));
+    }
+
+    fn table_complete(&self) -> Option<i64> {
+        // a table that waits for nobody is none
+        Some(self.table.complete()).filter(|complete| *complete < i64::MAX)
+    }
+
+    fn advance(&mut self) {
+        self.close();
+    }
+
+    fn prune(&mut self, horizon: i64) {
+        self.fold.prune(horizon, &mut self.out);
     }
 
     fn pending_bytes(&self) -> usize {
@@ -257,22 +297,28 @@ impl<F: Fold> Task for FoldTask<F> {
         }
         self.announced = self.progress.closed;
         into.take_from(&mut self.out.records);
+        if let Some(topic) = self.topics.table {
+            let mark = self.mark().filter(|mark| Some(*mark) > self.written_mark);
+            write_entries(&mut self.out.entries, mark, (topic, self.id.partition), into);
+            self.written_mark = self.written_mark.max(mark);
+        }
     }
 
-    fn announce(&self, idle: bool, into: &mut OutputBuffer) {
+    fn announce(&self, idle: bool, restores_from: Option<i64>, into: &mut OutputBuffer) {
         let progress = FoldProgress {
             watermark: self.progress.watermark.value(),
             idle,
             offset: self.position,
             counts: self.progress.counts.clone(),
+            restores_from,
         };
         into.push_json(self.topics.watermarks, &self.id.to_string(), &progress);
     }
 
-    fn superseded_decisions(&mut self, before: i64) -> Vec<i64> {
-        let (superseded, kept) = self.decisions_written.iter().partition(|offset| **offset < before);
-        self.decisions_written = kept;
-        superseded
+    fn superseded(&mut self, before: i64) -> Vec<String> {
+        let superseded: Vec<i64>;
+        (superseded, self.decisions_written) = self.decisions_written.iter().partition(|offset| **offset < before);
+        superseded.into_iter().map(decision_key).collect()
     }
 
     fn counts(&self) -> Option<&Counts> {
@@ -296,29 +342,36 @@ impl<F: Fold> Task for FoldTask<F> {
         self.fold.snapshot(into);
     }
 
-    fn restore(&mut self, state: &[u8], decisions: BTreeMap<i64, Decision>) -> Result<(), RestoreError> {
-        let (header, rest) = split_header(state)?;
+    fn restore(&mut self, loaded: Loaded, committed: Reached) -> Result<(), RestoreError> {
+        let (header, rest) = split_header(&loaded.state)?;
         self.progress = postcard::from_bytes(header).map_err(|error| RestoreError(error.to_string()))?;
         self.fold.restore(rest)?;
         self.next_boundary =
             self.progress.closed.map_or(i64::MIN, |closed| closed.saturating_add(self.time.windows.slide()));
-        self.decisions_written = decisions.keys().copied().collect();
-        self.decisions_to_obey = decisions;
+        self.decisions_written = loaded.decisions.keys().copied().collect();
+        self.decisions_to_obey = loaded.decisions;
         self.replaying = true;
+        self.closable = committed.closed.unwrap_or(i64::MIN);
         Ok(())
     }
 
     fn discard_outputs(&mut self) {
         self.out.clear();
         self.announced = self.progress.closed;
+        self.written_mark = self.mark();
     }
 
-    fn end_replay(&mut self, watermark: Option<i64>) {
-        if let Some(watermark) = watermark {
+    fn end_replay(&mut self, committed: Reached) {
+        if let Some(watermark) = committed.watermark {
             self.follow(watermark);
         }
+        if let Some(mark) = committed.mark {
+            self.follow_mark(mark);
+        }
+        self.close();
         self.replaying = false;
         self.decisions_to_obey.clear();
         self.discard_outputs();
+        self.closable = i64::MAX;
     }
 }

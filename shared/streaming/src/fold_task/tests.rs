@@ -7,22 +7,26 @@ use proptest::prelude::*;
 
 use super::{FoldTask, FoldTime, FoldTopics};
 use crate::frame::{Frame, Frames};
-use crate::operator::Record;
-use crate::output::OutputBuffer;
+use crate::operator::{Fold, NoTable, Record, RestoreError, StateSize, Table};
+use crate::output::{FoldOutput, OutputBuffer};
 use crate::refusal::Refusals;
 use crate::state::{Decision, StateLog, encode, pack};
-use crate::table::SharedTable;
+use crate::table::{AnyTable, SharedTable, TableRecord};
 use crate::task::{Processed, Step, Task, TaskId};
 use crate::toy::{Amounts, BOUND, SLIDE, SumFold, WINDOW, sum_fold};
 use crate::window::Windows;
 
 const LATE: u16 = 1;
 const DEAD: u16 = 2;
-const TOPICS: FoldTopics = FoldTopics { repartition: 3, watermarks: 4, state: 5 };
+const TOPICS: FoldTopics = FoldTopics { repartition: 3, watermarks: 4, state: 5, table: None };
 const SKEW: i64 = 1_000;
 const TIMESTAMP: i64 = 100_000;
 
 fn task() -> FoldTask<SumFold> {
+    task_with(sum_fold(), SharedTable::none())
+}
+
+fn task_with<F: Fold<Source = Amounts>>(fold: F, table: Arc<SharedTable<F::Table>>) -> FoldTask<F> {
     let id = TaskId { pipeline: 0, step: Step::Fold, partition: 0 };
     let refusals = Refusals {
         worker: "toy".into(),
@@ -34,16 +38,18 @@ fn task() -> FoldTask<SumFold> {
     };
     let windows = Windows::new(WINDOW, SLIDE).unwrap();
     let time = FoldTime { windows, bound: BOUND, max_future_skew: SKEW };
-    FoldTask::new(id, TOPICS, refusals, (Amounts, sum_fold()), Arc::new(SharedTable::none()), time, 1)
+    FoldTask::new(id, TOPICS, refusals, (Amounts, fold), table, time, 1)
 }
 
-fn process(task: &mut FoldTask<SumFold>, offset: i64, value: &str) {
+fn process<F: Fold<Source = Amounts>>(task: &mut FoldTask<F>, offset: i64, value: &str) {
     let record = Record { key: Some(b"k"), value: Some(value.as_bytes()), timestamp: TIMESTAMP, offset };
     assert_eq!(task.process(&record, &|_| {}).unwrap(), Processed::Done);
 }
 
+type Written = (u16, Vec<u8>, Option<Vec<u8>>);
+
 /// The records of a cut as (topic, key, value).
-fn cut(task: &mut FoldTask<SumFold>) -> Vec<(u16, Vec<u8>, Option<Vec<u8>>)> {
+fn cut<F: Fold<Source = Amounts>>(task: &mut FoldTask<F>) -> Vec<Written> {
     let mut buffer = OutputBuffer::default();
     task.drain(&mut buffer);
     let own = |bytes: &[u8]| bytes.to_vec();
@@ -88,6 +94,7 @@ fn the_watermark_is_announced_behind_the_summaries_that_it_covers() {
         .map(|frame| match frame {
             Frame::Summary { end, .. } => *end,
             Frame::Watermark { watermark, .. } => -*watermark,
+            Frame::Command(_) => unreachable!("a fold sends none"),
         })
         .collect();
     assert_eq!(ends, [1000, 1020, -1020]);
@@ -169,7 +176,7 @@ proptest! {
             }
         }
         save(&mut original, &mut log, &mut snapshots);
-        let (committed, watermark) = (original.position(), original.watermark());
+        let (committed, reached) = (original.position(), original.reached());
         let mut expected_state = Vec::new();
         original.snapshot(&mut expected_state);
 
@@ -177,13 +184,13 @@ proptest! {
         for (state, offset) in &snapshots {
             let loaded = log_with(&log, state, *offset).load().unwrap().unwrap();
             let mut task = task();
-            task.restore(&loaded.state, loaded.decisions).unwrap();
+            task.restore(loaded, reached).unwrap();
             task.start_at(*offset);
             for offset in *offset..committed {
                 process(&mut task, offset, &values[offset as usize]);
                 task.discard_outputs();
             }
-            task.end_replay(watermark);
+            task.end_replay(reached);
             task.start_at(committed);
             let mut state = Vec::new();
             task.snapshot(&mut state);
@@ -221,12 +228,147 @@ fn a_refusal_by_the_outside_is_remembered_and_not_asked_again() {
     let mut task = task();
     let mut state = Vec::new();
     task.snapshot(&mut state);
+    let mut loaded = log_with(&StateLog::default(), &state, 0).load().unwrap().unwrap();
     let refused = Some(("unknown_schema".to_owned(), "schema 9".to_owned()));
-    let decisions = BTreeMap::from([(0, Decision { followed: None, refused })]);
-    task.restore(&state, decisions).unwrap();
+    loaded.decisions = BTreeMap::from([(0, Decision { followed: None, refused })]);
+    task.restore(loaded, task.reached()).unwrap();
     // the source would accept it now
     process(&mut task, 0, "1000,1");
     let counts = task.counts().unwrap();
     assert_eq!((counts.applied, counts.dead_lettered), (0, 1));
     assert_eq!(counts.dead_lettered_by_reason.get("unknown_schema"), Some(&1));
+}
+
+/// Holds nothing; only how complete it is matters.
+#[derive(Default)]
+struct Empty;
+
+impl Table for Empty {
+    fn put(&mut self, _: &[u8], _: &[u8], _: Option<i64>) -> Result<(), RestoreError> {
+        Ok(())
+    }
+
+    fn remove(&mut self, _: &[u8]) {}
+
+    fn size(&self) -> StateSize {
+        StateSize::default()
+    }
+}
+
+/// The toy fold, waiting for a table.
+struct Waiting(SumFold);
+
+impl Fold for Waiting {
+    type Source = Amounts;
+    type Table = Empty;
+
+    fn apply(&mut self, event: &crate::toy::Amount<'_>, out: &mut FoldOutput) {
+        self.0.apply(event, out);
+    }
+
+    fn next_end(&self, after: i64) -> Option<i64> {
+        self.0.next_end(after)
+    }
+
+    fn close(&mut self, end: i64, _: &Empty, out: &mut FoldOutput) {
+        self.0.close(end, &NoTable, out);
+    }
+
+    fn size(&self) -> StateSize {
+        self.0.size()
+    }
+
+    fn snapshot(&self, into: &mut Vec<u8>) {
+        self.0.snapshot(into);
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        self.0.restore(bytes)
+    }
+}
+
+fn waiting() -> (FoldTask<Waiting>, Arc<SharedTable<Empty>>) {
+    let table = SharedTable::new(Empty);
+    table.begin(1);
+    (task_with(Waiting(sum_fold()), table.clone()), table)
+}
+
+fn complete(table: &SharedTable<Empty>, to: i64) {
+    let mark = TableRecord { key: b"m", value: Some(&to.to_le_bytes()), partition: 0 };
+    table.take(&mut std::iter::once(mark)).unwrap();
+}
+
+/// The frames for the merge in the records of a cut, watermarks left out: they say how far each cut came.
+fn summaries(records: &[Written]) -> Vec<(i64, Vec<u8>, Vec<u8>)> {
+    let mut summaries = Vec::new();
+    for (_, _, value) in records.iter().filter(|record| record.0 == TOPICS.repartition) {
+        for frame in Frames::new(value.as_deref().unwrap()) {
+            if let Frame::Summary { end, group, summary } = frame.unwrap() {
+                summaries.push((end, group.to_vec(), summary.to_vec()));
+            }
+        }
+    }
+    summaries
+}
+
+proptest! {
+    /// However late the table gets on, and wherever the task is broken off: what it emits altogether is what it would
+    /// have emitted without a table, nothing twice and nothing left out.
+    #[test]
+    fn a_table_that_is_behind_delays_closing_and_a_replay_closes_no_more_than_was_committed(
+        records in prop::collection::vec((0_i64..40, 1_i64..9), 1..80),
+        completes in prop::collection::vec(0_i64..120, 1..80),
+        snapshot_after in 0_usize..80,
+        broken_off_after in 0_usize..80,
+    ) {
+        let records: Vec<String> =
+            records.iter().enumerate().map(|(at, (ahead, amount))| format!("{},{amount}", ahead + at as i64)).collect();
+        let mut free = task();
+        for (offset, record) in records.iter().enumerate() {
+            process(&mut free, offset as i64, record);
+        }
+        let expected = summaries(&cut(&mut free));
+
+        let (mut original, table) = waiting();
+        let (snapshot_after, broken_off_after) = (snapshot_after.min(broken_off_after), broken_off_after.max(1));
+        let mut emitted = Vec::new();
+        let mut saved = (Vec::new(), 0);
+        original.snapshot(&mut saved.0);
+        let step = |task: &mut FoldTask<Waiting>, table: &SharedTable<Empty>, at: usize| {
+            process(task, at as i64, &records[at]);
+            complete(table, completes[at % completes.len()]);
+            task.advance();
+        };
+        let broken_off_after = broken_off_after.min(records.len());
+        for at in 0..broken_off_after {
+            step(&mut original, &table, at);
+            if at == snapshot_after {
+                emitted.extend(summaries(&cut(&mut original)));
+                saved = (Vec::new(), at as i64 + 1);
+                original.snapshot(&mut saved.0);
+            }
+        }
+        emitted.extend(summaries(&cut(&mut original)));
+        let (committed, reached) = (original.position(), original.reached());
+
+        let (mut restored, table) = waiting();
+        // by now the table may be far ahead of what was closed
+        complete(&table, 1_000);
+        let loaded = log_with(&StateLog::default(), &saved.0, saved.1).load().unwrap().unwrap();
+        restored.restore(loaded, reached).unwrap();
+        restored.start_at(saved.1);
+        for at in saved.1..committed {
+            process(&mut restored, at, &records[at as usize]);
+            restored.discard_outputs();
+        }
+        restored.end_replay(reached);
+        restored.start_at(committed);
+        prop_assert_eq!(restored.reached(), reached);
+        restored.advance();
+        for at in broken_off_after..records.len() {
+            step(&mut restored, &table, at);
+        }
+        emitted.extend(summaries(&cut(&mut restored)));
+        prop_assert_eq!(emitted, expected);
+    }
 }
