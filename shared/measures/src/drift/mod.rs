@@ -1,9 +1,10 @@
-//! How far two samples of vectors lie apart: projections on directions, distances on a line.
+//! How far two samples of vectors lie apart: projections on directions, distances on a line, an optimal transport beside.
 
 mod directions;
 mod histogram;
 mod moments;
 mod scale;
+mod sinkhorn;
 mod split_mix;
 mod wasserstein;
 
@@ -11,5 +12,6 @@ pub use directions::{Directions, norm};
 pub use histogram::Histogram;
 pub use moments::Moments;
 pub use scale::{Scale, ScaleError};
+pub use sinkhorn::Sinkhorn;
 pub use split_mix::SplitMix64;
 pub use wasserstein::wasserstein;
