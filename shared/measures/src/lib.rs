@@ -5,11 +5,14 @@
 //!
 //! - [`Bins`] decides in which bin of a histogram a gap lies, [`BinCounts`] counts compactly,
 //! - [`Scorer`] turns counts into an entropy and its normalised form, [`GapEntropy`] keeps one over a sliding window,
-//! - [`Band`], [`GridCounts`] and [`Fixed`] are what aggregates are made of.
+//! - [`Band`], [`GridCounts`] and [`Fixed`] are what aggregates are made of,
+//! - [`Directions`] project vectors, a [`Scale`] makes places of projections; of these [`Histogram`]s and [`Moments`] are
+//!   made, whose distances and deviations say how far two samples of vectors lie apart; [`Sinkhorn`] checks that.
 
 mod band;
 mod bin_counts;
 mod bins;
+mod drift;
 mod entropy;
 mod fixed;
 mod gap_entropy;
@@ -19,6 +22,7 @@ mod log2;
 pub use band::Band;
 pub use bin_counts::BinCounts;
 pub use bins::{Bins, BinsError, MAX_BINS};
+pub use drift::{Directions, Histogram, Moments, Scale, ScaleError, Sinkhorn, SplitMix64, norm, wasserstein};
 pub use entropy::{Estimator, Normalise, Score, Scorer};
 pub use fixed::Fixed;
 pub use gap_entropy::GapEntropy;

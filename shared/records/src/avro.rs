@@ -21,13 +21,15 @@ pub trait AvroRecord: 'static {
 }
 
 /// Name and text of every schema, in alphabetical order.
-pub const SCHEMAS: [(&str, &str); 4] = [
+pub const SCHEMAS: [(&str, &str); 5] = [
+    ("DomainDrift", DOMAIN_DRIFT),
     ("EmbeddingUpdated", EMBEDDING_UPDATED),
     ("Interaction", INTERACTION),
     ("SessionEntropy", SESSION_ENTROPY),
     ("SessionFreshness", SESSION_FRESHNESS),
 ];
 
+const DOMAIN_DRIFT: &str = include_str!("../../../schemas/DomainDrift.avsc");
 const EMBEDDING_UPDATED: &str = include_str!("../../../schemas/EmbeddingUpdated.avsc");
 const INTERACTION: &str = include_str!("../../../schemas/Interaction.avsc");
 const SESSION_ENTROPY: &str = include_str!("../../../schemas/SessionEntropy.avsc");
@@ -49,6 +51,7 @@ macro_rules! avro_record {
     };
 }
 
+avro_record!(DomainDrift, DOMAIN_DRIFT);
 avro_record!(EmbeddingUpdated, EMBEDDING_UPDATED);
 avro_record!(Interaction, INTERACTION);
 avro_record!(SessionEntropy, SESSION_ENTROPY);

@@ -104,7 +104,7 @@ pub struct SessionEntropy<'a> {
     pub revision: i64,
 }
 
-fn first_revision() -> i64 {
+pub(crate) fn first_revision() -> i64 {
     1
 }
 

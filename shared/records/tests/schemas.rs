@@ -9,8 +9,8 @@ use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
 use apache_avro::types::Value as AvroValue;
 use apache_avro::writer::datum::GenericDatumWriter;
 use records::{
-    AvroRecord, Decoder, DecoderConfig, EmbeddingUpdated, Encoder, FixedSchemas, Input, Interaction, SCHEMAS,
-    SessionEntropy, SessionFreshness, wire,
+    AvroRecord, Decoder, DecoderConfig, DomainDrift, EmbeddingUpdated, Encoder, FixedSchemas, Input, Interaction,
+    SCHEMAS, SessionEntropy, SessionFreshness, wire,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -84,6 +84,7 @@ examples_agree!(every_interaction_example_is_one_record_in_every_format, Interac
 examples_agree!(every_embedding_example_is_one_record_in_every_format, EmbeddingUpdated);
 examples_agree!(every_session_freshness_example_is_one_record_in_every_format, SessionFreshness);
 examples_agree!(every_session_entropy_example_is_one_record_in_every_format, SessionEntropy);
+examples_agree!(every_domain_drift_example_is_one_record_in_every_format, DomainDrift);
 
 /// A Rust type has its schema's fields in its schema's order, takes nulls where the schema has them and nowhere else, and has
 /// its schema's defaults and no others.
@@ -152,6 +153,7 @@ type_matches_schema!(interaction_has_the_fields_nulls_and_defaults_of_its_schema
 type_matches_schema!(embedding_updated_has_the_fields_nulls_and_defaults_of_its_schema, EmbeddingUpdated);
 type_matches_schema!(session_freshness_has_the_fields_nulls_and_defaults_of_its_schema, SessionFreshness);
 type_matches_schema!(session_entropy_has_the_fields_nulls_and_defaults_of_its_schema, SessionEntropy);
+type_matches_schema!(domain_drift_has_the_fields_nulls_and_defaults_of_its_schema, DomainDrift);
 
 #[test]
 fn every_schema_file_is_embedded() {

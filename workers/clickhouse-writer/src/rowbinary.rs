@@ -39,6 +39,12 @@ impl<'a> RowWriter<'a> {
         self
     }
 
+    /// `Bool`.
+    pub fn flag(&mut self, value: bool) -> &mut Self {
+        self.0.push(u8::from(value));
+        self
+    }
+
     /// `Nullable(Float64)`: one byte says whether it is null, and nothing follows where it is.
     pub fn optional_float(&mut self, value: Option<f64>) -> &mut Self {
         match value {
@@ -88,7 +94,8 @@ mod tests {
             .count(2)
             .float(0.5)
             .optional_float(None)
-            .optional_float(Some(0.0));
+            .optional_float(Some(0.0))
+            .flag(true);
         let expected: Vec<u8> = [
             &[3, b'n', 0xc3, 0xa9][..],
             &[1, 0, 0, 0, 0, 0, 0, 0],
@@ -96,6 +103,7 @@ mod tests {
             &[0, 0, 0, 0, 0, 0, 0xe0, 0x3f],
             &[1],
             &[0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[1],
         ]
         .concat();
         assert_eq!(bytes, expected);

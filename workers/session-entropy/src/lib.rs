@@ -16,4 +16,3 @@ mod snapshot;
 pub mod source;
 mod state;
 pub mod summary;
-mod wire;

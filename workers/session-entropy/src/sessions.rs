@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashTable;
 use measures::{Score, Scorer};
+use storage::Slab;
 use streaming::operator::StateSize;
 use streaming::window::Windows;
 use xxhash_rust::xxh3::xxh3_64;
@@ -17,7 +18,6 @@ use crate::dimensions::{Dimension, Grouping};
 use crate::state::groups::Groups;
 use crate::state::pane::{Pane, Waiting};
 use crate::state::session::Session;
-use crate::state::slab::Slab;
 
 /// Sessions below which room is not given back.
 const KEPT_ROOM: usize = 1 << 14;

@@ -7,11 +7,11 @@
 //! the oldest event, gaps); panes (end, events: session, group, distance to the start, event id). Sessions and groups are
 //! numbered in the order in which they come.
 
+use storage::wire::{self, Reader, damaged};
 use streaming::operator::RestoreError;
 
 use crate::sessions::{Rules, Sessions};
 use crate::state::session::Session;
-use crate::wire::{self, Reader, damaged};
 
 const VERSION: u8 = 1;
 

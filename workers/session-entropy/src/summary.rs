@@ -1,9 +1,8 @@
 //! A group's share of one window: what folds reduce their sessions to, and what merges add.
 
 use measures::{Band, Fixed, GRID_STEPS, GridCounts, Score};
+use storage::wire::{self, Reader};
 use streaming::operator::RestoreError;
-
-use crate::wire::{self, Reader};
 
 const VERSION: u8 = 1;
 

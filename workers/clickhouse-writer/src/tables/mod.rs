@@ -1,13 +1,14 @@
 //! The tables that are written: one a row topic. A new row type is one more file here, one line in [`TABLES`], and its
 //! DDL in `schemas/clickhouse`.
 
+mod domain_drift;
 mod session_entropy;
 mod session_freshness;
 
 use records::{DecodeError, Reason, Rejection, SchemaLookup};
 
 /// All tables, in the order in which they are listed to users.
-pub const TABLES: &[&Table] = &[&session_entropy::TABLE, &session_freshness::TABLE];
+pub const TABLES: &[&Table] = &[&session_entropy::TABLE, &session_freshness::TABLE, &domain_drift::TABLE];
 
 /// What the writer knows about one table.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub enum Kind {
     Float,
     /// `Nullable(Float64)`.
     OptionalFloat,
+    /// `Bool`.
+    Flag,
 }
 
 impl Kind {
@@ -58,6 +61,7 @@ impl Kind {
             Self::Count => &["UInt64"],
             Self::Float => &["Float64"],
             Self::OptionalFloat => &["Nullable(Float64)"],
+            Self::Flag => &["Bool"],
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use hashbrown::HashTable;
+use storage::Slab;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::slab::Slab;
 use crate::summary::Summary;
 
 /// A group with the summary of its sessions in the window of the last closed end.

@@ -5,5 +5,3 @@ pub(crate) mod gaps;
 pub(crate) mod groups;
 pub(crate) mod pane;
 pub(crate) mod session;
-pub(crate) mod slab;
-pub(crate) mod text;

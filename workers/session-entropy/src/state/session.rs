@@ -1,9 +1,9 @@
 //! One session.
 
 use measures::{BinCounts, Score, Scorer};
+use storage::Text;
 
 use super::gaps::Gaps;
-use super::text::Text;
 
 /// What is known of a session: its events in the window of the last closed end, and how many events wait in panes.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ const CHUNK: usize = 512;
 
 /// Grows by chunks, so that a million values are never copied to twice the room.
 #[derive(Debug)]
-pub(crate) struct Slab<T> {
+pub struct Slab<T> {
     chunks: Vec<Vec<T>>,
     free: Vec<u32>,
     live: usize,
@@ -18,7 +18,7 @@ impl<T> Default for Slab<T> {
 
 impl<T: Default> Slab<T> {
     /// Keeps a value; the number is its place until [`remove`](Self::remove).
-    pub(crate) fn insert(&mut self, value: T) -> u32 {
+    pub fn insert(&mut self, value: T) -> u32 {
         self.live += 1;
         if let Some(index) = self.free.pop() {
             self[index] = value;
@@ -34,29 +34,38 @@ impl<T: Default> Slab<T> {
     }
 
     /// Takes a value out; its number may be given to another one.
-    pub(crate) fn remove(&mut self, index: u32) -> T {
+    pub fn remove(&mut self, index: u32) -> T {
         self.live -= 1;
         self.free.push(index);
         std::mem::take(&mut self[index])
     }
 
     /// Number of values.
-    pub(crate) fn len(&self) -> usize {
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.live
     }
 
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
     /// All places in use since the slab was made; a free one holds a default value.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..).zip(self.chunks.iter().flatten())
     }
 
     /// Number of values that there is room for.
-    pub(crate) fn capacity(&self) -> usize {
+    #[must_use]
+    pub fn capacity(&self) -> usize {
         self.chunks.len() * CHUNK
     }
 
     /// Bytes held, without what values hold on the heap.
-    pub(crate) fn bytes(&self) -> usize {
+    #[must_use]
+    pub fn bytes(&self) -> usize {
         self.capacity() * size_of::<T>() + self.free.capacity() * size_of::<u32>()
     }
 }

@@ -4,48 +4,59 @@ const INLINE: usize = 38;
 
 /// A text; up to 38 bytes, as UUIDs in writing have, take no room on the heap.
 #[derive(Debug)]
-pub(crate) enum Text {
+pub struct Text(Kept);
+
+#[derive(Debug)]
+enum Kept {
     Inline { length: u8, bytes: [u8; INLINE] },
     Heap(Box<str>),
 }
 
 impl Text {
-    pub(crate) fn new(text: &str) -> Self {
+    /// Keeps a copy of `text`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
         if text.len() > INLINE {
-            return Self::Heap(text.into());
+            return Self(Kept::Heap(text.into()));
         }
         let mut bytes = [0; INLINE];
         bytes[..text.len()].copy_from_slice(text.as_bytes());
-        Self::Inline { length: text.len() as u8, bytes }
+        Self(Kept::Inline { length: text.len() as u8, bytes })
     }
 
+    /// Its UTF-8 bytes.
+    #[must_use]
     #[inline]
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Inline { length, bytes } => &bytes[..usize::from(*length)],
-            Self::Heap(text) => text.as_bytes(),
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Kept::Inline { length, bytes } => &bytes[..usize::from(*length)],
+            Kept::Heap(text) => text.as_bytes(),
         }
     }
 
-    pub(crate) fn as_str(&self) -> &str {
-        match self {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match &self.0 {
             // made from a str, so it is one
-            Self::Inline { .. } => std::str::from_utf8(self.as_bytes()).unwrap_or_default(),
-            Self::Heap(text) => text,
+            Kept::Inline { .. } => std::str::from_utf8(self.as_bytes()).unwrap_or_default(),
+            Kept::Heap(text) => text,
         }
     }
 
-    pub(crate) fn heap_bytes(&self) -> usize {
-        match self {
-            Self::Inline { .. } => 0,
-            Self::Heap(text) => text.len(),
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Kept::Inline { .. } => 0,
+            Kept::Heap(text) => text.len(),
         }
     }
 }
 
 impl Default for Text {
     fn default() -> Self {
-        Self::Inline { length: 0, bytes: [0; INLINE] }
+        Self(Kept::Inline { length: 0, bytes: [0; INLINE] })
     }
 }
 

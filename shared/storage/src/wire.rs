@@ -3,7 +3,7 @@
 use streaming::operator::RestoreError;
 
 /// Appends an unsigned integer.
-pub(crate) fn put(into: &mut Vec<u8>, mut value: u128) {
+pub fn put(into: &mut Vec<u8>, mut value: u128) {
     while value >= 0x80 {
         into.push(value as u8 | 0x80);
         value >>= 7;
@@ -12,7 +12,7 @@ pub(crate) fn put(into: &mut Vec<u8>, mut value: u128) {
 }
 
 /// Appends an unsigned integer that fits 64 bits, as [`put`] does.
-pub(crate) fn put_u64(into: &mut Vec<u8>, mut value: u64) {
+pub fn put_u64(into: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         into.push(value as u8 | 0x80);
         value >>= 7;
@@ -21,33 +21,40 @@ pub(crate) fn put_u64(into: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Appends a signed integer.
-pub(crate) fn put_signed(into: &mut Vec<u8>, value: i128) {
+pub fn put_signed(into: &mut Vec<u8>, value: i128) {
     put(into, ((value << 1) ^ (value >> 127)) as u128);
 }
 
 /// Appends a byte string.
-pub(crate) fn put_bytes(into: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_bytes(into: &mut Vec<u8>, bytes: &[u8]) {
     put_u64(into, bytes.len() as u64);
     into.extend_from_slice(bytes);
 }
 
 /// Reads what the functions above have written.
 #[derive(Debug, Clone)]
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
-pub(crate) fn damaged(what: &str) -> RestoreError {
+/// Bytes that are not what they should be, and in which way.
+#[must_use]
+pub fn damaged(what: &str) -> RestoreError {
     RestoreError(what.to_owned())
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    /// Reads from the start of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// Reads the version byte that everything starts with.
-    pub(crate) fn version(&mut self, expected: u8) -> Result<(), RestoreError> {
+    ///
+    /// # Errors
+    /// Where it is another one.
+    pub fn version(&mut self, expected: u8) -> Result<(), RestoreError> {
         match self.rest.split_first() {
             Some((version, rest)) if *version == expected => {
                 self.rest = rest;
@@ -58,7 +65,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(crate) fn take(&mut self) -> Result<u128, RestoreError> {
+    /// Reads an unsigned integer.
+    ///
+    /// # Errors
+    /// Where the bytes are none.
+    pub fn take(&mut self) -> Result<u128, RestoreError> {
         let mut value = 0_u128;
         for shift in (0..128).step_by(7) {
             let Some((byte, rest)) = self.rest.split_first() else { return Err(damaged("it ends inside an integer")) };
@@ -75,40 +86,81 @@ impl<'a> Reader<'a> {
         Err(damaged("an integer has more than 128 bits"))
     }
 
-    pub(crate) fn u64(&mut self) -> Result<u64, RestoreError> {
+    /// Reads an unsigned integer of 64 bits.
+    ///
+    /// # Errors
+    /// Where the bytes are none.
+    pub fn u64(&mut self) -> Result<u64, RestoreError> {
         u64::try_from(self.take()?).map_err(|_| damaged("an integer is too large"))
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32, RestoreError> {
+    /// Reads an unsigned integer of 32 bits.
+    ///
+    /// # Errors
+    /// Where the bytes are none.
+    pub fn u32(&mut self) -> Result<u32, RestoreError> {
         u32::try_from(self.take()?).map_err(|_| damaged("an integer is too large"))
     }
 
-    pub(crate) fn u16(&mut self) -> Result<u16, RestoreError> {
+    /// Reads an unsigned integer of 16 bits.
+    ///
+    /// # Errors
+    /// Where the bytes are none.
+    pub fn u16(&mut self) -> Result<u16, RestoreError> {
         u16::try_from(self.take()?).map_err(|_| damaged("an integer is too large"))
     }
 
-    pub(crate) fn signed(&mut self) -> Result<i128, RestoreError> {
+    /// Reads a signed integer.
+    ///
+    /// # Errors
+    /// Where the bytes are none.
+    pub fn signed(&mut self) -> Result<i128, RestoreError> {
         let value = self.take()?;
         Ok((value >> 1) as i128 ^ -((value & 1) as i128))
     }
 
-    pub(crate) fn i64(&mut self) -> Result<i64, RestoreError> {
+    /// Reads a signed integer of 64 bits.
+    ///
+    /// # Errors
+    /// Where the bytes are none.
+    pub fn i64(&mut self) -> Result<i64, RestoreError> {
         i64::try_from(self.signed()?).map_err(|_| damaged("an integer is too large"))
     }
 
-    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], RestoreError> {
+    /// Reads a fixed number of bytes.
+    ///
+    /// # Errors
+    /// Where there are fewer.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], RestoreError> {
+        let (bytes, rest) = self.rest.split_first_chunk().ok_or_else(|| damaged("it ends inside a number"))?;
+        self.rest = rest;
+        Ok(*bytes)
+    }
+
+    /// Reads a byte string.
+    ///
+    /// # Errors
+    /// Where the bytes are none.
+    pub fn bytes(&mut self) -> Result<&'a [u8], RestoreError> {
         let length = usize::try_from(self.take()?).map_err(|_| damaged("a length is too large"))?;
         let (bytes, rest) = self.rest.split_at_checked(length).ok_or_else(|| damaged("it ends inside a string"))?;
         self.rest = rest;
         Ok(bytes)
     }
 
-    pub(crate) fn text(&mut self) -> Result<&'a str, RestoreError> {
+    /// Reads a byte string that is UTF-8.
+    ///
+    /// # Errors
+    /// Where the bytes are none.
+    pub fn text(&mut self) -> Result<&'a str, RestoreError> {
         std::str::from_utf8(self.bytes()?).map_err(|_| damaged("a text is not UTF-8"))
     }
 
-    /// Nothing may be left.
-    pub(crate) fn finish(self) -> Result<(), RestoreError> {
+    /// Ends reading; nothing may be left.
+    ///
+    /// # Errors
+    /// Where something is.
+    pub fn finish(self) -> Result<(), RestoreError> {
         if self.rest.is_empty() {
             Ok(())
         } else {
@@ -133,6 +185,7 @@ mod tests {
             put_signed(&mut written, i128::from(time));
             put_bytes(&mut written, &bytes);
             put_bytes(&mut written, text.as_bytes());
+            written.extend_from_slice(&small.to_le_bytes());
             let mut reader = Reader::new(&written);
             reader.version(9).unwrap();
             prop_assert_eq!(reader.take().unwrap(), unsigned);
@@ -141,6 +194,7 @@ mod tests {
             prop_assert_eq!(reader.i64().unwrap(), time);
             prop_assert_eq!(reader.bytes().unwrap(), bytes.as_slice());
             prop_assert_eq!(reader.text().unwrap(), text.as_str());
+            prop_assert_eq!(reader.array().unwrap(), small.to_le_bytes());
             reader.finish().unwrap();
         }
 
@@ -158,6 +212,7 @@ mod tests {
         assert!(Reader::new(&[2]).version(1).unwrap_err().to_string().contains("version 2, expected is 1"));
         assert!(Reader::new(&[0xff; 30]).take().unwrap_err().to_string().contains("128 bits"));
         assert!(Reader::new(&[5, 1]).bytes().unwrap_err().to_string().contains("ends inside a string"));
+        assert!(Reader::new(&[5, 1]).array::<3>().unwrap_err().to_string().contains("ends inside a number"));
         assert!(Reader::new(&[5]).finish().unwrap_err().to_string().contains("1 bytes are left"));
     }
 }

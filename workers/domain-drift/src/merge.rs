@@ -1,0 +1,230 @@
+//! The second step: the summaries of all source partitions become a closed window's rows.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use storage::wire::{self, Reader};
+use streaming::operator::{Merge, RestoreError};
+use streaming::output::MergeOutput;
+use streaming::window::Windows;
+
+use crate::distance::Measure;
+use crate::history::{History, Pin, Pinned};
+use crate::limit::{Limit, MERGED, OTHER};
+use crate::pairs::{JOINED_WITH, Pair, Pairs};
+use crate::rows::{DRIFT_TOPIC, DriftRow, Kind, RowEncoder};
+use crate::settings::Settings;
+use crate::summary::{Shape, Summary};
+
+const VERSION: u8 = 1;
+
+/// A window's domains by their names.
+type Domains = BTreeMap<String, Summary>;
+
+/// Adds summaries and emits a row for each pair of domains, and for each domain with a past to be compared with.
+///
+/// Of a window's domains those stay that the limit lets stay; the rest are one, [`OTHER`].
+pub struct DriftMerge<E> {
+    windows: Windows,
+    shape: Shape,
+    measure: Measure,
+    pairs: Pairs,
+    self_offset: Option<i64>,
+    limit: Limit,
+    revision: i64,
+    history: History,
+    closed: Option<i64>,
+    encoder: E,
+    overflowed: u64,
+}
+
+impl<E: RowEncoder> DriftMerge<E> {
+    /// A merge for these settings.
+    #[must_use]
+    pub fn new(settings: &Settings, encoder: E) -> Self {
+        Self {
+            windows: settings.windows,
+            shape: settings.shape(),
+            measure: settings.measure(),
+            pairs: settings.pairs.clone(),
+            self_offset: settings.self_offset,
+            limit: settings.limit(),
+            revision: settings.revision,
+            history: History::default(),
+            closed: None,
+            encoder,
+            overflowed: 0,
+        }
+    }
+
+    /// Makes a window a domain's reference.
+    pub fn pin(&mut self, pin: &Pin) -> Pinned {
+        self.history.pin(pin, self.closed)
+    }
+
+    /// Merges what is too much.
+    fn limit(&mut self, groups: BTreeMap<Box<[u8]>, Summary>) -> Domains {
+        let mut stays = self.limit.judge();
+        let mut domains = Domains::new();
+        let mut rest: Option<Summary> = None;
+        for (group, summary) in groups {
+            let domain = String::from_utf8_lossy(&group);
+            if *group != *MERGED && stays(&domain) {
+                domains.insert(domain.into_owned(), summary);
+            } else {
+                rest.get_or_insert_with(|| Summary::empty(&self.shape)).merge_overflow(&summary, &self.shape);
+            }
+        }
+        if let Some(rest) = rest {
+            self.overflowed += rest.overflowed;
+            // events may literally say `__other__`: two rows of one key would be one too many
+            domains.entry(OTHER.to_owned()).or_insert_with(|| Summary::empty(&self.shape)).merge(&rest, &self.shape);
+        }
+        domains
+    }
+
+    fn emit_pairs(&mut self, end: i64, domains: &Domains, out: &mut MergeOutput) {
+        match self.pairs.clone() {
+            Pairs::All { max } => {
+                let mut emitted = 0;
+                for (at, (source, source_summary)) in domains.iter().enumerate() {
+                    for (target, target_summary) in domains.iter().skip(at + 1) {
+                        if emitted == max {
+                            self.overflowed += 1;
+                            continue;
+                        }
+                        emitted += 1;
+                        self.emit(end, Kind::Pair, (source, source_summary), (target, target_summary), out);
+                    }
+                }
+            }
+            Pairs::Listed(pairs) => {
+                for pair in &pairs {
+                    let pooled = self.pooled(pair, domains);
+                    if let (Some(source), Some(target)) = (pooled, domains.get(&pair.target)) {
+                        let sources = pair.sources.join(JOINED_WITH);
+                        self.emit(end, Kind::Pair, (&sources, &source), (&pair.target, target), out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The sources of a pair as one; those absent from the window are left out.
+    fn pooled<'a>(&self, pair: &Pair, domains: &'a Domains) -> Option<Cow<'a, Summary>> {
+        let mut present = pair.sources.iter().filter_map(|source| domains.get(source));
+        let mut pooled = Cow::Borrowed(present.next()?);
+        for summary in present {
+            pooled.to_mut().merge(summary, &self.shape);
+        }
+        Some(pooled)
+    }
+
+    fn emit_self_drift(&mut self, end: i64, domains: &Domains, out: &mut MergeOutput) {
+        for (domain, now) in domains {
+            let before = match self.history.reference(domain) {
+                Some((pinned, then)) => (pinned < end).then_some(then),
+                None => self.self_offset.and_then(|offset| self.history.window(end.saturating_sub(offset), domain)),
+            };
+            // checked when it was kept or read back
+            if let Some(then) = before.and_then(|then| Summary::decode(then, &self.shape).ok()) {
+                self.emit(end, Kind::SelfDrift, (domain, &then), (domain, now), out);
+            }
+        }
+    }
+
+    fn emit(
+        &mut self,
+        end: i64,
+        kind: Kind,
+        (sources, source): (&str, &Summary),
+        (target, target_summary): (&str, &Summary),
+        out: &mut MergeOutput,
+    ) {
+        let Some(distance) = self.measure.distance(source, target_summary) else { return };
+        let row = DriftRow {
+            window_start: self.windows.start(end),
+            window_end: end,
+            kind,
+            sources,
+            target,
+            distance,
+            revision: self.revision,
+        };
+        let encoder = &mut self.encoder;
+        out.records.push(DRIFT_TOPIC, None, row.key().as_bytes(), |into| encoder.drift(&row, into));
+    }
+
+    /// Keeps what later windows are compared with, and forgets what none is any more.
+    fn remember(&mut self, end: i64, domains: &Domains) {
+        let mut bytes = Vec::new();
+        for (domain, summary) in domains {
+            let is_awaited = self.history.awaits(end, domain);
+            if self.self_offset.is_none() && !is_awaited {
+                continue;
+            }
+            bytes.clear();
+            summary.encode(&mut bytes);
+            if self.self_offset.is_some() {
+                self.history.keep(end, domain, &bytes);
+            }
+            if is_awaited {
+                self.history.refer(end, domain, &bytes);
+            }
+        }
+        self.history.settle(end);
+        if let Some(offset) = self.self_offset {
+            self.history.forget(end.saturating_sub(offset));
+        }
+    }
+}
+
+impl<E: RowEncoder> Merge for DriftMerge<E> {
+    type Summary = Summary;
+
+    /// Domains' shares that were merged into others because a window had too many domains, and pairs that were left out
+    /// because it had too many pairs. A domain counts once a window and for each partition whose fold merged its share.
+    fn overflowed(&self) -> u64 {
+        self.overflowed
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Summary, RestoreError> {
+        Summary::decode(bytes, &self.shape)
+    }
+
+    fn encode(&self, summary: &Summary, into: &mut Vec<u8>) {
+        summary.encode(into);
+    }
+
+    fn merge(&self, into: &mut Summary, other: Summary) {
+        into.merge(&other, &self.shape);
+    }
+
+    fn close(&mut self, end: i64, groups: BTreeMap<Box<[u8]>, Summary>, out: &mut MergeOutput) {
+        let domains = self.limit(groups);
+        self.emit_pairs(end, &domains, out);
+        self.emit_self_drift(end, &domains, out);
+        self.remember(end, &domains);
+        self.closed = Some(end);
+    }
+
+    fn snapshot(&self, into: &mut Vec<u8>) {
+        into.push(VERSION);
+        wire::put_u64(into, self.overflowed);
+        wire::put_u64(into, u64::from(self.closed.is_some()));
+        wire::put_signed(into, i128::from(self.closed.unwrap_or_default()));
+        self.history.encode(into);
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        let mut reader = Reader::new(bytes);
+        reader.version(VERSION)?;
+        let overflowed = reader.u64()?;
+        let has_closed = reader.u64()? == 1;
+        let closed = Some(reader.i64()?).filter(|_| has_closed);
+        let history = History::decode(&mut reader, |summary| Summary::decode(summary, &self.shape).map(|_| ()))?;
+        reader.finish()?;
+        (self.overflowed, self.closed, self.history) = (overflowed, closed, history);
+        Ok(())
+    }
+}
