@@ -7,6 +7,7 @@ use clap::Parser as _;
 use domain_drift::avro::AvroRows;
 use domain_drift::config::{Configuration, defaults};
 use domain_drift::fold::DriftFold;
+use domain_drift::history::Pin;
 use domain_drift::merge::DriftMerge;
 use domain_drift::source::UserEmbeddings;
 use records::{Decoder, DecoderConfig, DomainDrift};
@@ -25,13 +26,52 @@ const NAME: &str = "domain-drift";
 struct CommandLine {
     #[command(flatten)]
     arguments: Arguments,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(clap::Subcommand, Clone)]
+enum Command {
+    /// Compare a domain with one of its windows from now on, and exit.
+    ///
+    /// The window is that reference until another one is pinned: it survives restarts, and takes the place of self_offset.
+    /// It is known where it lies within self_offset, or is still to come; whether or not instances run does not matter.
+    Pin {
+        /// The domain.
+        #[arg(long)]
+        domain: String,
+        /// End of the window: 2026-11-21T09:00:00Z, or epoch ms.
+        #[arg(long, value_name = "TIME", value_parser = event_time, required_unless_present = "remove")]
+        window_end: Option<i64>,
+        /// Take the domain's reference back.
+        #[arg(long, conflicts_with = "window_end")]
+        remove: bool,
+    },
+}
+
+fn event_time(text: &str) -> Result<i64, String> {
+    if let Ok(milliseconds) = text.parse() {
+        return Ok(milliseconds);
+    }
+    let time = humantime::parse_rfc3339_weak(text).map_err(|error| error.to_string())?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|_| "a time before 1970".to_owned())?;
+    i64::try_from(since.as_millis()).map_err(|error| error.to_string())
 }
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     let defaults = defaults();
     let program = Program { name: NAME, version: env!("CARGO_PKG_VERSION"), defaults: &defaults };
-    service::run::<Configuration>(&program, &command_line.arguments, |context| work(&context))
+    let CommandLine { arguments, command } = command_line;
+    service::run::<Configuration>(&program, &arguments, |context| match &command {
+        None => work(&context),
+        Some(Command::Pin { domain, window_end, .. }) => pin(&context, domain, *window_end),
+    })
+}
+
+fn pin(context: &Context<Configuration>, domain: &str, window_end: Option<i64>) -> anyhow::Result<()> {
+    let command = serde_json::to_vec(&Pin { domain: domain.to_owned(), window_end })?;
+    Runtime::command(&topology(context, None)?, 0, &context.settings.kafka.client_config(), &command)
 }
 
 fn work(context: &Context<Configuration>) -> anyhow::Result<()> {
