@@ -14,8 +14,8 @@ use crate::pairs::{Pair, Pairs};
 use crate::projector::{Normalise, Projector};
 use crate::settings::Settings;
 
-/// A domain's summary must fit a record: directions times bins, and sample times dimensions.
-const MAX_SUMMARY: u64 = 1 << 18;
+/// A domain's summary must fit a history record of 900 KiB: so many bins and components of a sample, of 4 bytes each.
+const MAX_SUMMARY: u64 = 224 * 1024;
 
 /// The range of normalised vectors' projections.
 const UNIT_RANGE: [f64; 2] = [-1.0, 1.0];
@@ -281,9 +281,12 @@ impl Configuration {
         if !(1..=10_000).contains(&self.sinkhorn_iterations) {
             problems.add("sinkhorn_iterations", self.sinkhorn_iterations, "from 1 to 10000");
         }
-        let most = (MAX_SUMMARY / u64::from(self.vector_dimensions.max(1))).clamp(1, 4096);
-        if !(1..=most).contains(&u64::from(self.sinkhorn_sample)) {
-            let allowed = format!("from 1 to {most} with vectors of {} components", self.vector_dimensions);
+        let room = MAX_SUMMARY.saturating_sub(u64::from(self.directions) * u64::from(self.bins));
+        let most = room / u64::from(self.vector_dimensions.max(1));
+        if self.sinkhorn_sample == 0 {
+            problems.add("sinkhorn_sample", self.sinkhorn_sample, "1 or more");
+        } else if self.sinkhorn && u64::from(self.sinkhorn_sample) > most {
+            let allowed = format!("at most {most} (with vector_dimensions) beside directions * bins, of {MAX_SUMMARY}");
             problems.add("sinkhorn_sample", self.sinkhorn_sample, allowed);
         }
         if let PairsConfig::Listed(pairs) = &self.pairs {
@@ -516,7 +519,7 @@ mod tests {
             (&["normalise=none", "range=[1, 1]"][..], "range = [1.0, 1.0]"),
             (&["range=[-2, 2]"], "range = [-2.0, 2.0]"),
             (&["bins=10000"], "bins = 10000"),
-            (&["vector_dimensions=4096"], "sinkhorn_sample = 256"),
+            (&["vector_dimensions=4096", "sinkhorn=true"], "sinkhorn_sample = 256"),
             (&[r#"pairs=[{ sources = [], target = "b" }]"#], "pairs[0].sources = []"),
             (&[r#"pairs=[{ sources = ["a", "a"], target = "b" }]"#], r#"pairs[0].sources = ["a", "a"]"#),
             (
