@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use measures::{Directions, Scale, ScaleError, Sinkhorn};
-use records::Format;
 use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
 use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
+use worker::{MetricWorker, SourceConfig, check_topic, check_windows};
 
 use crate::distance::ScaledBy;
 use crate::pairs::{Pair, Pairs};
@@ -132,15 +132,6 @@ pub struct PairConfig {
     pub target: String,
 }
 
-/// Where vectors come from.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct SourceConfig {
-    pub topic: String,
-    pub format: Format,
-}
-
 /// Where rows and refused records go.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -230,15 +221,8 @@ impl Configuration {
     }
 
     fn validate_times(&self, problems: &mut Problems) {
-        let (window, slide) = (self.window.as_millis(), self.slide.as_millis());
-        if slide == 0 {
-            problems.add("slide", self.slide, "longer than 0s");
-        }
-        if window == 0 {
-            problems.add("window", self.window, "longer than 0s");
-        } else if slide > 0 && window % slide != 0 {
-            problems.add("window", self.window, format!("a multiple of the slide ({})", self.slide));
-        }
+        check_windows(problems, self.window, self.slide);
+        let slide = self.slide.as_millis();
         if slide > 0 && self.self_offset.as_millis() % slide != 0 {
             let allowed = format!("0s, or a multiple of the slide ({})", self.slide);
             problems.add("self_offset", self.self_offset, allowed);
@@ -325,20 +309,6 @@ fn shown([low, high]: [f64; 2]) -> String {
     format!("[{low:?}, {high:?}]")
 }
 
-fn check_topic(problems: &mut Problems, key: &str, name: &str) {
-    let named = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.is_empty() || name.len() > 249 || !name.chars().all(named) || name == "." || name == ".." {
-        let allowed = "the name of a Kafka topic: 1 to 249 letters, digits, '.', '_' and '-'";
-        problems.add(key, format!("{name:?}"), allowed);
-    }
-}
-
-impl Validate for SourceConfig {
-    fn validate(&self, problems: &mut Problems) {
-        check_topic(problems, "topic", &self.topic);
-    }
-}
-
 impl Validate for Topics {
     fn validate(&self, problems: &mut Problems) {
         check_topic(problems, "domain_drift", &self.domain_drift);
@@ -378,8 +348,27 @@ impl service::Settings for Configuration {
     }
 }
 
+impl MetricWorker for Configuration {
+    fn kafka(&self) -> &Kafka {
+        &self.kafka
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn runtime(&self) -> &RuntimeConfig {
+        &self.runtime
+    }
+
+    fn threads(&self) -> usize {
+        self.threads
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use records::Format;
     use service::{Sources, load};
 
     use super::*;
