@@ -1,7 +1,6 @@
 //! The worker's binary: wiring only.
 
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 use clap::Parser as _;
 use domain_drift::avro::AvroRows;
@@ -10,7 +9,7 @@ use domain_drift::fold::DriftFold;
 use domain_drift::history::Pin;
 use domain_drift::merge::DriftMerge;
 use domain_drift::source::UserEmbeddings;
-use records::{Decoder, DecoderConfig, DomainDrift};
+use records::{Decoder, DecoderConfig, DomainDrift, Registry};
 use service::{Arguments, Context, Program};
 use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, Runtime, Topology};
 
@@ -64,49 +63,21 @@ fn main() -> ExitCode {
     let program = Program { name: NAME, version: env!("CARGO_PKG_VERSION"), defaults: &defaults };
     let CommandLine { arguments, command } = command_line;
     service::run::<Configuration>(&program, &arguments, |context| match &command {
-        None => work(&context),
+        None => worker::run(&context, topology),
         Some(Command::Pin { domain, window_end, .. }) => pin(&context, domain, *window_end),
     })
 }
 
 fn pin(context: &Context<Configuration>, domain: &str, window_end: Option<i64>) -> anyhow::Result<()> {
-    let command = serde_json::to_vec(&Pin { domain: domain.to_owned(), window_end })?;
-    Runtime::command(&topology(context, None)?, 0, &context.settings.kafka.client_config(), &command)
-}
-
-fn work(context: &Context<Configuration>) -> anyhow::Result<()> {
     let settings = &context.settings;
-    let kafka = settings.kafka.client_config();
-    if context.arguments.reset_state {
-        // no record is processed: schema ids do not matter
-        return Runtime::reset(&topology(context, None)?, &settings.runtime, &kafka);
-    }
-    let _http = context.serve()?;
-    let registry = registry(context)?;
-    let topology = topology(context, Some(&registry))?;
-    let create = context.arguments.create_topics;
-    let runtime = Runtime::new(topology, settings.runtime.clone(), kafka, settings.threads, create)?;
-    context.metrics.register("streaming", |registry| runtime.telemetry().register(registry));
-    let (readiness, condition) = (runtime.readiness(), context.health.condition("partitions"));
-    condition.fail("no partitions are assigned");
-    let (switch, shutdown) = (runtime.stop_switch(), context.shutdown.clone());
-    std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
-        while !shutdown.wait_timeout(std::time::Duration::from_millis(200)) {
-            condition.set(readiness.check());
-        }
-        switch.store(true, Ordering::Relaxed);
-    })?;
-    runtime.run()
-}
-
-fn registry(context: &Context<Configuration>) -> anyhow::Result<records::Registry> {
-    let shutdown = context.shutdown.clone();
-    Ok(records::Registry::new((&context.settings.registry).into(), move || shutdown.requested())?)
+    let is_end = |end: i64| end % settings.slide.as_millis() == 0;
+    anyhow::ensure!(window_end.is_none_or(is_end), "windows end at multiples of the slide, {}", settings.slide);
+    let command = serde_json::to_vec(&Pin { domain: domain.to_owned(), window_end })?;
+    Runtime::command(&topology(settings, None)?, 0, &settings.kafka.client_config(), &command)
 }
 
 /// The worker: one pipeline from vectors to rows.
-fn topology(context: &Context<Configuration>, registry: Option<&records::Registry>) -> anyhow::Result<Topology> {
-    let configuration = &context.settings;
+fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyhow::Result<Topology> {
     let topics = configuration.topics.clone();
     let schema = match registry {
         Some(registry) => registry.register_for::<DomainDrift<'static>>(&topics.domain_drift)?,
@@ -126,11 +97,7 @@ fn topology(context: &Context<Configuration>, registry: Option<&records::Registr
     };
     let (fold_settings, lookup) = (settings.clone(), registry.cloned());
     let fold = move || {
-        let lookup: Box<dyn records::SchemaLookup> = match &lookup {
-            Some(registry) => Box::new(registry.clone()),
-            None => Box::new(records::FixedSchemas::default()),
-        };
-        (UserEmbeddings(Decoder::new(decoding, lookup)), DriftFold::new(&fold_settings))
+        (UserEmbeddings(Decoder::new(decoding, worker::lookup(lookup.as_ref()))), DriftFold::new(&fold_settings))
     };
     let merge = move || DriftMerge::new(&settings, AvroRows::new(schema));
     Ok(Topology {
