@@ -17,9 +17,9 @@ pub const SLIDE: i64 = 20;
 pub const BOUND: i64 = 10;
 
 pub struct Amount<'a> {
-    time: i64,
-    amount: i64,
-    key: &'a [u8],
+    pub time: i64,
+    pub amount: i64,
+    pub key: &'a [u8],
 }
 
 impl Timed for Amount<'_> {
