@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use grouping::{Dimension, Grouping};
 use measures::{Bins, BinsError, Estimator, MAX_BINS, Normalise, Scorer};
 use records::Format;
 use serde::Deserialize;
@@ -9,7 +10,6 @@ use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sec
 use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
 
-use crate::dimensions::{Dimension, Grouping};
 use crate::settings::Settings;
 
 /// Times inside of a window are kept as 32 bits of ms, which end at 49.7 days.
