@@ -1,0 +1,4 @@
+//! The cosine-decay worker.
+
+pub mod table;
+pub mod version;
