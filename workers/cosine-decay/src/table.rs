@@ -1,6 +1,7 @@
 //! The vectors of all items, as of any time that somebody may still look up.
 
 use hashbrown::HashTable;
+use measures::dot;
 use storage::{Rows, Slab, Text};
 use streaming::operator::{RestoreError, StateSize, Table};
 use xxhash_rust::xxh3::xxh3_64;
@@ -49,6 +50,8 @@ struct Version {
     older: u32,
     /// Whether the item is gone from then on.
     deletes: bool,
+    /// Sum of the vector's squares: searches for neighbours would compute it again for every candidate.
+    squares: f64,
 }
 
 impl Version {
@@ -78,22 +81,24 @@ impl ItemTable {
     /// The vector of an item as of `time` (epoch ms); `None` where it has none.
     #[must_use]
     pub fn as_of(&self, item_id: &str, time: i64) -> Option<&[f32]> {
-        self.version_as_of(self.find(item_id)?, time)
+        self.version_as_of(self.find(item_id)?, time).map(|version| self.vectors.row(version))
     }
 
-    /// The items other than `item_id` with their vectors as of `time`, in no order.
-    pub fn others_as_of<'a>(&'a self, item_id: &str, time: i64) -> impl Iterator<Item = &'a [f32]> {
+    /// The vectors as of `time` of the items other than `item_id`, with their sums of squares, in no order.
+    pub fn others_as_of<'a>(&'a self, item_id: &str, time: i64) -> impl Iterator<Item = (&'a [f32], f64)> {
         let own = self.find(item_id).unwrap_or(NONE);
         let items = self.items.iter().filter(move |(index, _)| *index != own);
-        items.filter_map(move |(index, _)| self.version_as_of(index, time))
+        let versions = items.filter_map(move |(index, _)| self.version_as_of(index, time));
+        versions.map(|version| (self.vectors.row(version), self.versions[version].squares))
     }
 
-    fn version_as_of(&self, item: u32, time: i64) -> Option<&[f32]> {
+    /// Number of the version that counts as of `time`.
+    fn version_as_of(&self, item: u32, time: i64) -> Option<u32> {
         let mut at = self.items[item].newest;
         while at != NONE {
             let version = &self.versions[at];
             if version.effective <= time {
-                return (!version.deletes).then(|| self.vectors.row(at));
+                return (!version.deletes).then_some(at);
             }
             at = version.older;
         }
@@ -169,6 +174,7 @@ impl Table for ItemTable {
         for (component, bytes) in self.vectors.row_mut(at).iter_mut().zip(components) {
             *component = f32::from_le_bytes(*bytes);
         }
+        self.versions[at].squares = dot(self.vectors.row(at), self.vectors.row(at));
         Ok(())
     }
 
@@ -239,7 +245,7 @@ mod tests {
         let vectors = [15, 20, 30].map(|time| table.as_of("a", time).map(<[f32]>::to_vec));
         assert_eq!(vectors, [Some(vec![1.0]), None, Some(vec![2.0])]);
         assert_eq!(table.others_as_of("b", 25).count(), 0);
-        assert_eq!(table.others_as_of("b", 30).collect::<Vec<_>>(), [[2.0]]);
+        assert_eq!(table.others_as_of("b", 30).collect::<Vec<_>>(), [(&[2.0][..], 4.0)]);
         assert_eq!(table.others_as_of("c", 30).count(), 2);
     }
 
