@@ -1,7 +1,5 @@
 //! Versions of items' vectors as entries of the table topic.
 
-use std::cmp::Ordering;
-
 use storage::wire::{self, Reader};
 use streaming::operator::RestoreError;
 
@@ -51,10 +49,4 @@ pub fn components(bytes: &[u8]) -> Result<&[[u8; 4]], RestoreError> {
         (components, []) => Ok(components),
         _ => Err(wire::damaged("a component is cut off")),
     }
-}
-
-/// Orders two vectors by their bits, for versions that agree in time and id.
-#[must_use]
-pub fn compare_bits(left: &[f32], right: &[f32]) -> Ordering {
-    left.iter().map(|component| component.to_bits()).cmp(right.iter().map(|component| component.to_bits()))
 }

@@ -132,11 +132,13 @@ pub fn put(table: &mut ItemTable, item_id: &str, event_time: i64, event_id: &str
     table.put(&key, &value, None).unwrap();
 }
 
+type Groups<S> = BTreeMap<Box<[u8]>, S>;
+
 /// The merge partitions of one pipeline.
 pub struct Merges<S: Summary> {
     merges: Vec<GroupMerge<S, JsonRows>>,
     /// By merge partition and window end.
-    open: Vec<BTreeMap<i64, BTreeMap<Box<[u8]>, S>>>,
+    open: Vec<BTreeMap<i64, Groups<S>>>,
     /// By merge partition: key and value.
     pub rows: Vec<Vec<(Vec<u8>, String)>>,
 }
