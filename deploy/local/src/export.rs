@@ -34,8 +34,9 @@ pub fn table(query: &dyn Fn(&str) -> Result<String>, table: &str, file: &Path) -
     let unwritable = || format!("{} cannot be written", file.display());
     let mut rows = 0;
     let mut output = BufWriter::new(File::create(file).with_context(unwritable)?);
-    for (from, to) in pages(&window_ends(query, table)?, PAGE) {
-        let answer = query(&select(table, &columns, from, to))?;
+    let time = time_column(&columns);
+    for (from, to) in pages(&times(query, table, time)?, PAGE) {
+        let answer = query(&select(table, &columns, time, from, to))?;
         rows += answer.lines().count() as u64;
         output.write_all(answer.as_bytes()).with_context(unwritable)?;
     }
@@ -56,33 +57,38 @@ fn columns(query: &dyn Fn(&str) -> Result<String>, table: &str) -> Result<Vec<Co
     Ok(columns)
 }
 
-/// Window ends (ms) and their rows, ascending.
-fn window_ends(query: &dyn Fn(&str) -> Result<String>, table: &str) -> Result<Vec<(i64, u64)>> {
+/// The column by which rows are paged: the end of their window, or the time that they have instead.
+fn time_column(columns: &[Column]) -> &'static str {
+    if columns.iter().any(|column| column.name == "window_end") { "window_end" } else { "event_time" }
+}
+
+/// Values of the time column (ms) and their rows, ascending.
+fn times(query: &dyn Fn(&str) -> Result<String>, table: &str, time: &str) -> Result<Vec<(i64, u64)>> {
     let answer = query(&format!(
-        "SELECT toUnixTimestamp64Milli(window_end) AS end, count() FROM recwatch.{table} FINAL \
-         GROUP BY end ORDER BY end FORMAT TSV"
+        "SELECT toUnixTimestamp64Milli({time}) AS time, count() FROM recwatch.{table} FINAL \
+         GROUP BY time ORDER BY time FORMAT TSV"
     ))?;
     answer
         .lines()
         .map(|line| {
-            let (end, rows) = line.split_once('\t').with_context(|| format!("no window end: {line:?}"))?;
-            Ok((end.parse()?, rows.parse()?))
+            let (time, rows) = line.split_once('\t').with_context(|| format!("no time and count: {line:?}"))?;
+            Ok((time.parse()?, rows.parse()?))
         })
         .collect()
 }
 
-/// Ranges of window ends, both included, of about `size` rows each.
-fn pages(ends: &[(i64, u64)], size: u64) -> Vec<(i64, i64)> {
+/// Ranges of times, both included, of about `size` rows each.
+fn pages(times: &[(i64, u64)], size: u64) -> Vec<(i64, i64)> {
     let mut pages: Vec<(i64, i64)> = Vec::new();
     let mut rows = u64::MAX;
-    for &(end, count) in ends {
+    for &(time, count) in times {
         match pages.last_mut() {
             Some((_, to)) if rows.saturating_add(count) <= size => {
-                *to = end;
+                *to = time;
                 rows += count;
             }
             _ => {
-                pages.push((end, end));
+                pages.push((time, time));
                 rows = count;
             }
         }
@@ -90,7 +96,7 @@ fn pages(ends: &[(i64, u64)], size: u64) -> Vec<(i64, i64)> {
     pages
 }
 
-fn select(table: &str, columns: &[Column], from: i64, to: i64) -> String {
+fn select(table: &str, columns: &[Column], time: &str, from: i64, to: i64) -> String {
     let stored = columns.iter().filter(|column| !matches!(column.default_kind.as_str(), "ALIAS" | "EPHEMERAL"));
     let expression = |column: &Column| {
         let name = &column.name;
@@ -102,11 +108,11 @@ fn select(table: &str, columns: &[Column], from: i64, to: i64) -> String {
     };
     let shown: Vec<String> = stored.filter(|column| column.name != NOT_EXPORTED).map(expression).collect();
     // By time first, so that pages follow each other, then by the rest of the key.
-    let mut key = vec!["window_end", "window_start"];
+    let mut key = vec![time];
     key.extend(columns.iter().filter(|column| column.is_in_sorting_key == 1).map(|column| column.name.as_str()));
     format!(
         "SELECT {} FROM recwatch.{table} FINAL \
-         WHERE window_end BETWEEN fromUnixTimestamp64Milli({from}, 'UTC') AND fromUnixTimestamp64Milli({to}, 'UTC') \
+         WHERE {time} BETWEEN fromUnixTimestamp64Milli({from}, 'UTC') AND fromUnixTimestamp64Milli({to}, 'UTC') \
          ORDER BY {} FORMAT JSONEachRow SETTINGS prefer_column_name_to_alias = 1, \
          output_format_json_quote_64bit_integers = 0, output_format_json_escape_forward_slashes = 0",
         shown.join(", "),
@@ -119,10 +125,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_cover_every_window_end_once_and_hold_about_as_many_rows_as_asked() {
-        let ends = [(10, 4), (20, 4), (30, 4), (40, 20), (50, 1)];
-        assert_eq!(pages(&ends, 8), [(10, 20), (30, 30), (40, 40), (50, 50)]);
-        assert_eq!(pages(&ends, 1_000), [(10, 50)]);
+    fn pages_cover_every_time_once_and_hold_about_as_many_rows_as_asked() {
+        let times = [(10, 4), (20, 4), (30, 4), (40, 20), (50, 1)];
+        assert_eq!(pages(&times, 8), [(10, 20), (30, 30), (40, 40), (50, 50)]);
+        assert_eq!(pages(&times, 1_000), [(10, 50)]);
         assert_eq!(pages(&[], 8), []);
     }
 
@@ -140,11 +146,24 @@ mod tests {
             column("entropy", "Float64", 0),
             column("inserted_at", "DateTime64(3, 'UTC')", 0),
         ];
-        let statement = select("rows", &columns, 10, 20);
+        let statement = select("rows", &columns, time_column(&columns), 10, 20);
         assert!(statement.starts_with(
             "SELECT toUnixTimestamp64Milli(window_end) AS window_end, domain, entropy FROM recwatch.rows FINAL "
         ));
-        assert!(statement.contains("ORDER BY window_end, window_start, window_end, domain FORMAT"));
+        assert!(statement.contains("ORDER BY window_end, window_end, domain FORMAT"));
+    }
+
+    #[test]
+    fn rows_without_a_window_are_paged_by_their_own_time() {
+        let columns = [Column {
+            name: "event_time".to_owned(),
+            kind: "DateTime64(3, 'UTC')".to_owned(),
+            default_kind: String::new(),
+            is_in_sorting_key: 1,
+        }];
+        let statement = select("rows", &columns, time_column(&columns), 10, 20);
+        assert!(statement.contains("WHERE event_time BETWEEN fromUnixTimestamp64Milli(10, 'UTC') AND"));
+        assert!(!statement.contains("window"), "{statement}");
     }
 
     #[test]

@@ -61,6 +61,20 @@ impl GridCounts {
         }
     }
 
+    /// Takes back the counts of another grid, which [`merge`](Self::merge) has added.
+    ///
+    /// # Panics
+    /// Where a point has fewer values than are taken back: the caller's bookkeeping is wrong.
+    pub fn subtract(&mut self, other: &Self) {
+        for (point, count) in &other.points {
+            let Ok(at) = self.find(*point) else { panic!("no value on grid point {point}") };
+            let own = &mut self.points[at].1;
+            assert!(*own >= *count, "{own} values on grid point {point}, fewer than {count}");
+            *own -= count;
+        }
+        self.points.retain(|(_, count)| *count > 0);
+    }
+
     fn find(&self, point: u16) -> Result<usize, usize> {
         self.points.binary_search_by_key(&point, |(point, _)| *point)
     }
@@ -79,6 +93,11 @@ impl GridCounts {
     /// The smallest value with at least `ceil(q n)` of the `n` values at or below it; `None` without values.
     #[must_use]
     pub fn quantile(&self, quantile: Quantile) -> Option<f64> {
+        self.quantile_point(quantile).map(|point| f64::from(point) / f64::from(GRID_STEPS))
+    }
+
+    /// The point on which a quantile lies.
+    pub(crate) fn quantile_point(&self, quantile: Quantile) -> Option<u16> {
         let total = self.points.iter().map(|(_, count)| count).sum();
         let rank = quantile.rank(total);
         let mut seen = 0;
@@ -86,7 +105,7 @@ impl GridCounts {
             seen += count;
             seen >= rank
         });
-        point.map(|(point, _)| f64::from(*point) / f64::from(GRID_STEPS))
+        point.map(|(point, _)| *point)
     }
 
     /// Bytes on the heap.

@@ -7,23 +7,32 @@
 //! - [`Scorer`] turns counts into an entropy and its normalised form, [`GapEntropy`] keeps one over a sliding window,
 //! - [`Band`], [`GridCounts`] and [`Fixed`] are what aggregates are made of,
 //! - [`Directions`] project vectors, a [`Scale`] makes places of projections; of these [`Histogram`]s and [`Moments`] are
-//!   made, whose distances and deviations say how far two samples of vectors lie apart; [`Sinkhorn`] checks that.
+//!   made, whose distances and deviations say how far two samples of vectors lie apart; [`Sinkhorn`] checks that,
+//! - [`cosine`] says how alike two vectors are, [`decay`] what is left of that after a time, [`SignedGridCounts`] gives
+//!   quantiles of both; [`DecayFit`] is calibrated on successive versions of vectors, [`Nearest`] and [`slope`] tell how
+//!   an item moves among its neighbours.
 
 mod band;
 mod bin_counts;
 mod bins;
+mod cosine;
 mod drift;
 mod entropy;
 mod fixed;
 mod gap_entropy;
 mod grid;
 mod log2;
+mod signed_grid;
+mod vector;
 
 pub use band::Band;
 pub use bin_counts::BinCounts;
 pub use bins::{Bins, BinsError, MAX_BINS};
-pub use drift::{Directions, Histogram, Moments, Scale, ScaleError, Sinkhorn, SplitMix64, norm, wasserstein};
+pub use cosine::{DecayFit, Nearest, Side, cosine, decay, half_life_hours, retention, slope};
+pub use drift::{Directions, Histogram, Moments, Scale, ScaleError, Sinkhorn, SplitMix64, wasserstein};
 pub use entropy::{Estimator, Normalise, Score, Scorer};
 pub use fixed::Fixed;
 pub use gap_entropy::GapEntropy;
 pub use grid::{GRID_STEPS, GridCounts, Quantile};
+pub use signed_grid::SignedGridCounts;
+pub use vector::{dot, norm};

@@ -21,17 +21,23 @@ pub trait AvroRecord: 'static {
 }
 
 /// Name and text of every schema, in alphabetical order.
-pub const SCHEMAS: [(&str, &str); 5] = [
+pub const SCHEMAS: [(&str, &str); 8] = [
+    ("CosineDecay", COSINE_DECAY),
+    ("DecayRate", DECAY_RATE),
     ("DomainDrift", DOMAIN_DRIFT),
     ("EmbeddingUpdated", EMBEDDING_UPDATED),
     ("Interaction", INTERACTION),
+    ("RetrainRequest", RETRAIN_REQUEST),
     ("SessionEntropy", SESSION_ENTROPY),
     ("SessionFreshness", SESSION_FRESHNESS),
 ];
 
+const COSINE_DECAY: &str = include_str!("../../../schemas/CosineDecay.avsc");
+const DECAY_RATE: &str = include_str!("../../../schemas/DecayRate.avsc");
 const DOMAIN_DRIFT: &str = include_str!("../../../schemas/DomainDrift.avsc");
 const EMBEDDING_UPDATED: &str = include_str!("../../../schemas/EmbeddingUpdated.avsc");
 const INTERACTION: &str = include_str!("../../../schemas/Interaction.avsc");
+const RETRAIN_REQUEST: &str = include_str!("../../../schemas/RetrainRequest.avsc");
 const SESSION_ENTROPY: &str = include_str!("../../../schemas/SessionEntropy.avsc");
 const SESSION_FRESHNESS: &str = include_str!("../../../schemas/SessionFreshness.avsc");
 
@@ -51,8 +57,11 @@ macro_rules! avro_record {
     };
 }
 
+avro_record!(CosineDecay, COSINE_DECAY);
+avro_record!(DecayRate, DECAY_RATE);
 avro_record!(DomainDrift, DOMAIN_DRIFT);
 avro_record!(EmbeddingUpdated, EMBEDDING_UPDATED);
 avro_record!(Interaction, INTERACTION);
+avro_record!(RetrainRequest, RETRAIN_REQUEST);
 avro_record!(SessionEntropy, SESSION_ENTROPY);
 avro_record!(SessionFreshness, SESSION_FRESHNESS);

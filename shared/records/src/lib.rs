@@ -1,12 +1,14 @@
 //! The Avro records of `schemas/` as Rust types, their wire format, the schema registry, and dead letters.
 //!
 //! - [`Interaction`], [`EmbeddingUpdated`]: what the recommender sends; [`SessionFreshness`], [`SessionEntropy`],
-//!   [`DomainDrift`]: our rows. All of them borrow their texts, from the bytes that they were decoded from or from whoever encodes them.
+//!   [`CosineDecay`], [`DecayRate`], [`RetrainRequest`], [`DomainDrift`]: our rows. All of them borrow their texts, from the
+//!   bytes that they were decoded from or from whoever encodes them.
 //! - [`Decoder`]: bytes to a checked record or a [`Rejection`], for the hot path. [`Encoder`]: a record to bytes.
 //! - [`Registry`]: asks a Confluent-compatible schema registry, with a cache; [`SchemaLookup`] is what decoders see of it.
 //! - [`wire`]: the five bytes before each datum. [`dead_letter`]: the headers of refused records.
 
 mod avro;
+mod cosine_decay;
 mod datum;
 pub mod dead_letter;
 mod decoder;
@@ -24,6 +26,7 @@ pub mod wire;
 mod writer_schema;
 
 pub use avro::{AvroRecord, SCHEMAS};
+pub use cosine_decay::{CosineDecay, DecayRate, RetrainRequest};
 pub use decoder::{DecodeError, Decoder, DecoderConfig, Format};
 pub use domain_drift::DomainDrift;
 pub use embedding::{EmbeddingUpdated, EntityKind};

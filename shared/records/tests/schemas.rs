@@ -9,8 +9,8 @@ use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
 use apache_avro::types::Value as AvroValue;
 use apache_avro::writer::datum::GenericDatumWriter;
 use records::{
-    AvroRecord, Decoder, DecoderConfig, DomainDrift, EmbeddingUpdated, Encoder, FixedSchemas, Input, Interaction,
-    SCHEMAS, SessionEntropy, SessionFreshness, wire,
+    AvroRecord, CosineDecay, DecayRate, Decoder, DecoderConfig, DomainDrift, EmbeddingUpdated, Encoder, FixedSchemas,
+    Input, Interaction, RetrainRequest, SCHEMAS, SessionEntropy, SessionFreshness, wire,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -84,6 +84,9 @@ examples_agree!(every_interaction_example_is_one_record_in_every_format, Interac
 examples_agree!(every_embedding_example_is_one_record_in_every_format, EmbeddingUpdated);
 examples_agree!(every_session_freshness_example_is_one_record_in_every_format, SessionFreshness);
 examples_agree!(every_session_entropy_example_is_one_record_in_every_format, SessionEntropy);
+examples_agree!(every_cosine_decay_example_is_one_record_in_every_format, CosineDecay);
+examples_agree!(every_decay_rate_example_is_one_record_in_every_format, DecayRate);
+examples_agree!(every_retrain_request_example_is_one_record_in_every_format, RetrainRequest);
 examples_agree!(every_domain_drift_example_is_one_record_in_every_format, DomainDrift);
 
 /// A Rust type has its schema's fields in its schema's order, takes nulls where the schema has them and nowhere else, and has
@@ -153,6 +156,9 @@ type_matches_schema!(interaction_has_the_fields_nulls_and_defaults_of_its_schema
 type_matches_schema!(embedding_updated_has_the_fields_nulls_and_defaults_of_its_schema, EmbeddingUpdated);
 type_matches_schema!(session_freshness_has_the_fields_nulls_and_defaults_of_its_schema, SessionFreshness);
 type_matches_schema!(session_entropy_has_the_fields_nulls_and_defaults_of_its_schema, SessionEntropy);
+type_matches_schema!(cosine_decay_has_the_fields_nulls_and_defaults_of_its_schema, CosineDecay);
+type_matches_schema!(decay_rate_has_the_fields_nulls_and_defaults_of_its_schema, DecayRate);
+type_matches_schema!(retrain_request_has_the_fields_nulls_and_defaults_of_its_schema, RetrainRequest);
 type_matches_schema!(domain_drift_has_the_fields_nulls_and_defaults_of_its_schema, DomainDrift);
 
 #[test]

@@ -171,6 +171,19 @@ impl FoldOutput {
         });
     }
 
+    /// The mark of this partition (epoch ms): what lies at or below it may have been looked up already. Entries written from
+    /// now on count for later times only.
+    #[must_use]
+    pub fn mark(&self) -> Option<i64> {
+        self.mark
+    }
+
+    /// The same output with another mark: for tests of operators.
+    #[must_use]
+    pub fn with_mark(self, mark: Option<i64>) -> Self {
+        Self { mark, ..self }
+    }
+
     /// Removes a table entry.
     pub fn remove(&mut self, key: &[u8]) {
         self.entries.push_with_headers(0, None, Some(key), None, &[]);

@@ -42,7 +42,7 @@ impl Original {
 pub struct Row {
     /// Where it came from.
     pub place: Place,
-    /// The month of its `window_end`: its table partition.
+    /// The month of its time: its table partition.
     pub month: i64,
     /// The record that it came from.
     pub original: Original,

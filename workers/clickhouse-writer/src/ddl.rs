@@ -12,6 +12,12 @@ pub const FILES: &[(&str, &str)] = &[
     ("21_session_freshness_final.sql", include_str!("../../../schemas/clickhouse/21_session_freshness_final.sql")),
     ("30_domain_drift.sql", include_str!("../../../schemas/clickhouse/30_domain_drift.sql")),
     ("31_domain_drift_final.sql", include_str!("../../../schemas/clickhouse/31_domain_drift_final.sql")),
+    ("40_cosine_decay.sql", include_str!("../../../schemas/clickhouse/40_cosine_decay.sql")),
+    ("41_cosine_decay_final.sql", include_str!("../../../schemas/clickhouse/41_cosine_decay_final.sql")),
+    ("50_decay_rate.sql", include_str!("../../../schemas/clickhouse/50_decay_rate.sql")),
+    ("51_decay_rate_final.sql", include_str!("../../../schemas/clickhouse/51_decay_rate_final.sql")),
+    ("60_retrain_requests.sql", include_str!("../../../schemas/clickhouse/60_retrain_requests.sql")),
+    ("61_retrain_requests_final.sql", include_str!("../../../schemas/clickhouse/61_retrain_requests_final.sql")),
 ];
 
 /// Creates what is missing.
@@ -125,10 +131,13 @@ mod tests {
         }
     }
 
-    /// The Avro schema of a table's rows is the one whose name in snake case is the table's.
+    /// The Avro schema of a table's rows is the one whose name in snake case is the table's, or its singular.
     fn avro_fields(table: &str) -> BTreeMap<String, Kind> {
         let name: String = table.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
-        let (_, text) = records::SCHEMAS.iter().find(|(schema, _)| *schema == name).unwrap();
+        let (_, text) = records::SCHEMAS
+            .iter()
+            .find(|(schema, _)| [*schema, &format!("{schema}s")].contains(&name.as_str()))
+            .unwrap();
         let schema: serde_json::Value = serde_json::from_str(text).unwrap();
         let kind = |field: &serde_json::Value| match &field["type"] {
             serde_json::Value::String(name) if name == "string" => Kind::Text,
@@ -152,26 +161,44 @@ mod tests {
         }
     }
 
-    /// What tells the rows of one window apart.
-    fn dimensions(table: &str) -> &'static [&'static str] {
+    /// What identifies a row.
+    fn identity(table: &str) -> &'static [&'static str] {
         match table {
-            "session_entropy" => &["domain", "surface", "user_segment", "rec_strategy", "ab_group", "item_type"],
-            "session_freshness" => {
-                &["domain", "surface", "user_segment", "rec_strategy", "ab_group", "item_type", "session_id"]
-            }
-            "domain_drift" => &["kind", "sources", "target"],
+            "session_entropy" | "cosine_decay" => &[
+                "window_start",
+                "window_end",
+                "domain",
+                "surface",
+                "user_segment",
+                "rec_strategy",
+                "ab_group",
+                "item_type",
+            ],
+            "session_freshness" => &[
+                "window_start",
+                "window_end",
+                "domain",
+                "surface",
+                "user_segment",
+                "rec_strategy",
+                "ab_group",
+                "item_type",
+                "session_id",
+            ],
+            "domain_drift" => &["window_start", "window_end", "kind", "sources", "target"],
+            "decay_rate" => &["window_start", "window_end", "domain"],
+            "retrain_requests" => &["event_time", "item_id"],
             other => panic!("what identifies a row of {other}?"),
         }
     }
 
     #[test]
-    fn the_sorting_key_is_the_window_and_every_dimension() {
+    fn the_sorting_key_is_what_identifies_a_row() {
         for table in TABLES {
             let file = FILES.iter().find(|(name, _)| name.ends_with(&format!("_{}.sql", table.name))).unwrap();
             let key = file.1.split_once("ORDER BY (").unwrap().1.split_once(')').unwrap().0;
             let key: Vec<&str> = key.split(", ").collect();
-            let expected = [&["window_start", "window_end"], dimensions(table.name)].concat();
-            assert_eq!(key, expected, "{}", table.name);
+            assert_eq!(key, identity(table.name), "{}", table.name);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Versions of users' vectors under numbers: their places, and the vectors themselves where samples are taken.
 
-/// Versions in a chunk.
-const CHUNK: usize = 512;
+use storage::Rows;
 
 /// Grows by chunks, so that a million versions are never copied to twice the room.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ impl Versions {
     /// Puts another version under a number.
     pub(crate) fn replace(&mut self, number: u32, places: &[i32], vector: &[f32]) {
         self.places.row_mut(number).copy_from_slice(places);
-        if self.vectors.length > 0 {
+        if self.vectors.row_length() > 0 {
             self.vectors.row_mut(number).copy_from_slice(vector);
         }
     }
@@ -55,50 +54,12 @@ impl Versions {
 
     /// Number of places and components of a version.
     pub(crate) fn lengths(&self) -> (usize, usize) {
-        (self.places.length, self.vectors.length)
+        (self.places.row_length(), self.vectors.row_length())
     }
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.places.bytes() + self.vectors.bytes() + self.free.capacity() * size_of::<u32>()
-    }
-}
-
-/// Rows of one length.
-#[derive(Debug)]
-struct Rows<T> {
-    length: usize,
-    chunks: Vec<Box<[T]>>,
-}
-
-impl<T: Copy + Default> Rows<T> {
-    fn new(length: usize) -> Self {
-        Self { length, chunks: Vec::new() }
-    }
-
-    fn make_room(&mut self, number: usize) {
-        if number / CHUNK == self.chunks.len() {
-            self.chunks.push(vec![T::default(); CHUNK * self.length].into_boxed_slice());
-        }
-    }
-
-    fn place(&self, number: u32) -> (usize, std::ops::Range<usize>) {
-        let start = number as usize % CHUNK * self.length;
-        (number as usize / CHUNK, start..start + self.length)
-    }
-
-    fn row(&self, number: u32) -> &[T] {
-        let (chunk, range) = self.place(number);
-        &self.chunks[chunk][range]
-    }
-
-    fn row_mut(&mut self, number: u32) -> &mut [T] {
-        let (chunk, range) = self.place(number);
-        &mut self.chunks[chunk][range]
-    }
-
-    fn bytes(&self) -> usize {
-        self.chunks.len() * CHUNK * self.length * size_of::<T>()
     }
 }
 

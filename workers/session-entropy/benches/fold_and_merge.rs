@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use grouping::{Dimension, Grouping};
 use measures::{Bins, Estimator, Normalise, Scorer};
 use records::{Reason, Rejection};
 use session_entropy::avro::AvroRows;
-use session_entropy::dimensions::{Dimension, Grouping};
 use session_entropy::event::SessionEvent;
 use session_entropy::fold::SessionFold;
 use session_entropy::merge::GroupMerge;

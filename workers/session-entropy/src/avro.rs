@@ -1,8 +1,8 @@
 //! Rows as Avro, in Confluent's wire format.
 
+use grouping::{Dimension, Values};
 use records::{Encoder, SessionEntropy, SessionFreshness, Text};
 
-use crate::dimensions::{Dimension, Values};
 use crate::rows::{EntropyRow, FreshnessRow, RowEncoder};
 
 /// Encodes rows under the ids that the registry gave their schemas.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use grouping::{Dimension, Grouping};
 use measures::{Bins, BinsError, Estimator, MAX_BINS, Normalise, Scorer};
 use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
@@ -9,7 +10,6 @@ use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
 use worker::{MetricWorker, SourceConfig, check_topic, check_windows};
 
-use crate::dimensions::{Dimension, Grouping};
 use crate::settings::Settings;
 
 /// Times inside of a window are kept as 32 bits of ms, which end at 49.7 days.

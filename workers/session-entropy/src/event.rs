@@ -1,8 +1,7 @@
 //! What the worker needs to know of an event.
 
+use grouping::Dimension;
 use streaming::operator::Timed;
-
-use crate::dimensions::Dimension;
 
 /// An interaction of a session.
 pub trait SessionEvent: Timed {

@@ -1,28 +1,24 @@
 //! The first step: sessions of one source partition become summaries by group and rows by session.
 
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
+use grouping::GroupLimit;
 use streaming::operator::{Fold, NoTable, RestoreError, Source, StateSize, Timed};
 use streaming::output::FoldOutput;
 
-use crate::dimensions::Grouping;
 use crate::event::SessionEvent;
 use crate::rows::{FRESHNESS_TOPIC, FreshnessRow, RowEncoder};
 use crate::sessions::{Rules, Sessions};
 use crate::settings::Settings;
 use crate::snapshot;
-use crate::summary::Summary;
 
 /// Keeps the sessions of one source partition.
 ///
 /// At each window end it emits a row for every session with an event in the last slide, and a summary for every group
-/// with sessions in the window: under each merge key only the `max_groups` smallest, since others cannot be among the
-/// smallest of all partitions; the rest is one summary.
+/// with sessions in the window, as far as the limit allows.
 pub struct SessionFold<S, E> {
     sessions: Sessions,
-    grouping: Grouping,
-    max_groups: usize,
+    limit: GroupLimit,
     revision: i64,
     encoder: E,
     source: PhantomData<fn() -> S>,
@@ -40,8 +36,7 @@ impl<S, E: RowEncoder> SessionFold<S, E> {
         };
         Self {
             sessions: Sessions::new(rules),
-            grouping: settings.grouping.clone(),
-            max_groups: settings.max_groups,
+            limit: settings.limit(),
             revision: settings.revision,
             encoder,
             source: PhantomData,
@@ -50,41 +45,9 @@ impl<S, E: RowEncoder> SessionFold<S, E> {
 
     /// One summary for each group with sessions in the window.
     fn emit_summaries(&self, end: i64, out: &mut FoldOutput) {
-        let grouping = &self.grouping;
-        let groups = self.sessions.groups.in_order().map(|(_, group)| group);
-        let groups = groups.filter(|group| group.summary.sessions_total > 0);
-        let mut merge_key = Vec::new();
-        if self.sessions.groups.len() <= self.max_groups {
-            for group in groups {
-                grouping.merge_key(&group.key, &mut merge_key);
-                out.summary(end, &merge_key, &group.key, |into| group.summary.encode(into));
-            }
-            return;
-        }
-        let mut under: BTreeMap<Vec<u8>, UnderMergeKey> = BTreeMap::new();
-        for group in groups {
-            grouping.merge_key(&group.key, &mut merge_key);
-            if !under.contains_key(&merge_key) {
-                under.insert(merge_key.clone(), UnderMergeKey::default());
-            }
-            let Some(under) = under.get_mut(&merge_key) else { continue };
-            if under.kept < self.max_groups {
-                under.kept += 1;
-                out.summary(end, &merge_key, &group.key, |into| group.summary.encode(into));
-            } else {
-                let rest = under.rest.get_or_insert_with(|| {
-                    let mut key = Vec::new();
-                    grouping.overflow_key(&group.key, &mut key);
-                    (key, Summary::default())
-                });
-                rest.1.merge_overflow(&group.summary);
-            }
-        }
-        for (merge_key, under) in under {
-            if let Some((key, summary)) = under.rest {
-                out.summary(end, &merge_key, &key, |into| summary.encode(into));
-            }
-        }
+        let groups = self.sessions.groups.in_order().map(|(_, group)| (&*group.key, &group.summary));
+        let groups = groups.filter(|(_, summary)| summary.sessions_total > 0);
+        self.limit.emit(end, self.sessions.groups.len(), groups, out);
     }
 
     /// Loads the state anew, so that it takes the room that it needs.
@@ -96,15 +59,6 @@ impl<S, E: RowEncoder> SessionFold<S, E> {
             Err(error) => debug_assert!(false, "a snapshot just written: {error}"),
         }
     }
-}
-
-/// The groups of one merge key.
-#[derive(Debug, Default)]
-struct UnderMergeKey {
-    /// How many have been emitted as they are.
-    kept: usize,
-    /// Key and summary of all others.
-    rest: Option<(Vec<u8>, Summary)>,
 }
 
 impl<S, E> Fold for SessionFold<S, E>
@@ -126,14 +80,14 @@ where
     }
 
     fn close(&mut self, end: i64, _: &NoTable, out: &mut FoldOutput) {
-        let Self { sessions, grouping, encoder, revision, .. } = self;
+        let Self { sessions, limit, encoder, revision, .. } = self;
         let windows = sessions.rules.windows;
         sessions.close(end, |session, group| {
             let row = FreshnessRow {
                 window_start: windows.start(end),
                 window_end: end,
                 session_id: session.id.as_str(),
-                dimensions: &grouping.values(group),
+                dimensions: &limit.grouping().values(group),
                 events: u64::from(session.events),
                 score: session.score,
                 revision: *revision,

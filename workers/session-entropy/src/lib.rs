@@ -5,7 +5,6 @@
 
 pub mod avro;
 pub mod config;
-pub mod dimensions;
 pub mod event;
 pub mod fold;
 pub mod merge;

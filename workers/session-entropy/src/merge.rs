@@ -2,23 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use grouping::{GroupLimit, Share};
 use streaming::operator::{Merge, RestoreError};
 use streaming::output::MergeOutput;
 use streaming::window::Windows;
 
-use crate::dimensions::Grouping;
 use crate::rows::{ENTROPY_TOPIC, EntropyRow, GroupScores, RowEncoder};
 use crate::settings::Settings;
 use crate::summary::Summary;
 
-/// Adds summaries and emits a row for each group.
-///
-/// Of a window's groups the `max_groups` smallest stay; the rest are one group for each merge key, whose other
-/// dimensions are [`OTHER`](crate::dimensions::OTHER).
+/// Adds summaries and emits a row for each group, as far as the limit allows.
 pub struct GroupMerge<E> {
     windows: Windows,
-    grouping: Grouping,
-    max_groups: usize,
+    limit: GroupLimit,
     revision: i64,
     encoder: E,
     overflowed: u64,
@@ -31,44 +27,12 @@ impl<E: RowEncoder> GroupMerge<E> {
     pub fn new(settings: &Settings, encoder: E) -> Self {
         Self {
             windows: settings.windows,
-            grouping: settings.grouping.clone(),
-            max_groups: settings.max_groups,
+            limit: settings.limit(),
             revision: settings.revision,
             encoder,
             overflowed: 0,
             key: Vec::new(),
         }
-    }
-
-    /// Merges what is too much.
-    fn limit(&self, groups: BTreeMap<Box<[u8]>, Summary>) -> BTreeMap<Box<[u8]>, Summary> {
-        let merged_by_folds = groups.keys().any(|key| Grouping::is_overflow(key));
-        if groups.len() <= self.max_groups && !merged_by_folds {
-            return groups;
-        }
-        let mut kept = BTreeMap::new();
-        let mut rest: BTreeMap<Box<[u8]>, Summary> = BTreeMap::new();
-        let mut other = Vec::new();
-        for (key, summary) in groups {
-            if !Grouping::is_overflow(&key) && kept.len() < self.max_groups {
-                kept.insert(key, summary);
-            } else {
-                self.grouping.overflow_key(&key, &mut other);
-                rest.entry(other.as_slice().into()).or_default().merge_overflow(&summary);
-            }
-        }
-        // events may literally say `__other__`: two rows of one key would be one too many
-        for (key, summary) in rest {
-            let values = self.grouping.values(&key);
-            self.grouping.group_key(|dimension| &values[dimension as usize], &mut other);
-            match kept.get_mut(other.as_slice()) {
-                Some(literal) => literal.merge(&summary),
-                None => {
-                    kept.insert(other.as_slice().into(), summary);
-                }
-            }
-        }
-        kept
     }
 }
 
@@ -94,9 +58,9 @@ impl<E: RowEncoder> Merge for GroupMerge<E> {
     }
 
     fn close(&mut self, end: i64, groups: BTreeMap<Box<[u8]>, Summary>, out: &mut MergeOutput) {
-        for (group, summary) in self.limit(groups) {
+        for (group, summary) in self.limit.limit(groups) {
             self.overflowed += summary.overflowed;
-            let values = self.grouping.values(&group);
+            let values = self.limit.grouping().values(&group);
             let row = EntropyRow {
                 window_start: self.windows.start(end),
                 window_end: end,
@@ -107,7 +71,7 @@ impl<E: RowEncoder> Merge for GroupMerge<E> {
                 scores: GroupScores::of(&summary),
                 revision: self.revision,
             };
-            self.grouping.readable_key(&values, &mut self.key);
+            self.limit.grouping().readable_key(&values, &mut self.key);
             let encoder = &mut self.encoder;
             out.records.push(ENTROPY_TOPIC, None, &self.key, |into| encoder.entropy(&row, into));
         }

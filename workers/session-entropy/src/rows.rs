@@ -1,8 +1,8 @@
 //! The rows that leave the worker, and what turns them into bytes.
 
+use grouping::Values;
 use measures::{Band, Quantile, Score};
 
-use crate::dimensions::Values;
 use crate::summary::Summary;
 
 /// Index of the topic of [`FreshnessRow`]s among the worker's output topics.

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use grouping::{Dimension, Grouping};
 use hashbrown::HashTable;
 use measures::{Score, Scorer};
 use storage::Slab;
@@ -14,7 +15,6 @@ use streaming::operator::StateSize;
 use streaming::window::Windows;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::dimensions::{Dimension, Grouping};
 use crate::state::groups::Groups;
 use crate::state::pane::{Pane, Waiting};
 use crate::state::session::Session;

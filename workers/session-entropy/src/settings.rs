@@ -1,9 +1,8 @@
 //! What the configuration says, checked and ready for use.
 
+use grouping::{GroupLimit, Grouping};
 use measures::Scorer;
 use streaming::window::Windows;
-
-use crate::dimensions::Grouping;
 
 /// Settings that the operators need. What is in here, but for `revision`, changes results.
 #[derive(Debug, Clone)]
@@ -20,4 +19,12 @@ pub struct Settings {
     pub max_groups: usize,
     /// Written into every row.
     pub revision: i64,
+}
+
+impl Settings {
+    /// Which groups stay.
+    #[must_use]
+    pub fn limit(&self) -> GroupLimit {
+        GroupLimit::new(self.grouping.clone(), self.max_groups)
+    }
 }

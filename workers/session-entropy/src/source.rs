@@ -1,9 +1,9 @@
 //! The interactions topic as the fold's source.
 
+use grouping::Dimension;
 use records::{DecodeError, Decoder, Interaction};
 use streaming::operator::{Record, Source, SourceError, Timed};
 
-use crate::dimensions::Dimension;
 use crate::event::SessionEvent;
 
 /// Decodes interactions.
@@ -40,14 +40,6 @@ impl SessionEvent for Click<'_> {
     }
 
     fn dimension(&self, dimension: Dimension) -> &str {
-        let optional = match dimension {
-            Dimension::Domain => return &self.0.domain,
-            Dimension::Surface => &self.0.surface,
-            Dimension::UserSegment => &self.0.user_segment,
-            Dimension::RecStrategy => &self.0.rec_strategy,
-            Dimension::AbGroup => &self.0.ab_group,
-            Dimension::ItemType => &self.0.item_type,
-        };
-        optional.as_deref().unwrap_or_default()
+        dimension.of(&self.0)
     }
 }

@@ -1,5 +1,6 @@
 //! A group's share of one window: what folds reduce their sessions to, and what merges add.
 
+use grouping::Share;
 use measures::{Band, Fixed, GRID_STEPS, GridCounts, Score};
 use storage::wire::{self, Reader};
 use streaming::operator::RestoreError;
@@ -56,47 +57,7 @@ impl Summary {
         }
     }
 
-    /// Adds another share.
-    pub fn merge(&mut self, other: &Self) {
-        self.sessions_total += other.sessions_total;
-        self.events += other.events;
-        self.sessions += other.sessions;
-        self.entropy += other.entropy;
-        self.freshness += other.freshness;
-        for (own, other) in self.bands.iter_mut().zip(other.bands) {
-            *own += other;
-        }
-        self.grid.merge(&other.grid);
-        self.overflowed += other.overflowed;
-    }
-
-    /// Adds the share of a group that is one too many.
-    pub fn merge_overflow(&mut self, other: &Self) {
-        self.merge(other);
-        // what arrives merged already has been counted where that was done
-        self.overflowed += u64::from(other.overflowed == 0);
-    }
-
-    /// Appends its bytes: sparse, some 25 of them for a group with one session.
-    pub fn encode(&self, into: &mut Vec<u8>) {
-        into.push(VERSION);
-        for count in [self.sessions_total, self.events, self.sessions, self.overflowed] {
-            wire::put_u64(into, count);
-        }
-        wire::put_signed(into, self.entropy.to_raw());
-        wire::put_signed(into, self.freshness.to_raw());
-        self.bands.iter().for_each(|count| wire::put_u64(into, *count));
-        let points = self.grid.points();
-        wire::put_u64(into, points.len() as u64);
-        let mut before = 0;
-        for (point, count) in points {
-            wire::put_u64(into, u64::from(point - before));
-            wire::put_u64(into, *count);
-            before = *point;
-        }
-    }
-
-    /// Reads what [`encode`](Self::encode) has written.
+    /// Reads what [`encode`](Share::encode) has written.
     ///
     /// # Errors
     /// Where the bytes are none of it, or of another version.
@@ -125,6 +86,45 @@ impl Summary {
         }
         reader.finish()?;
         Ok(summary)
+    }
+}
+
+impl Share for Summary {
+    fn merge(&mut self, other: &Self) {
+        self.sessions_total += other.sessions_total;
+        self.events += other.events;
+        self.sessions += other.sessions;
+        self.entropy += other.entropy;
+        self.freshness += other.freshness;
+        for (own, other) in self.bands.iter_mut().zip(other.bands) {
+            *own += other;
+        }
+        self.grid.merge(&other.grid);
+        self.overflowed += other.overflowed;
+    }
+
+    fn merge_overflow(&mut self, other: &Self) {
+        self.merge(other);
+        // what arrives merged already has been counted where that was done
+        self.overflowed += u64::from(other.overflowed == 0);
+    }
+
+    fn encode(&self, into: &mut Vec<u8>) {
+        into.push(VERSION);
+        for count in [self.sessions_total, self.events, self.sessions, self.overflowed] {
+            wire::put_u64(into, count);
+        }
+        wire::put_signed(into, self.entropy.to_raw());
+        wire::put_signed(into, self.freshness.to_raw());
+        self.bands.iter().for_each(|count| wire::put_u64(into, *count));
+        let points = self.grid.points();
+        wire::put_u64(into, points.len() as u64);
+        let mut before = 0;
+        for (point, count) in points {
+            wire::put_u64(into, u64::from(point - before));
+            wire::put_u64(into, *count);
+            before = *point;
+        }
     }
 }
 

@@ -4,10 +4,10 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use grouping::{Dimension, Grouping, OTHER};
 use measures::{Bins, Estimator, Normalise, Scorer};
 use proptest::prelude::*;
 use serde_json::Value;
-use session_entropy::dimensions::{Dimension, Grouping, OTHER};
 use session_entropy::settings::Settings;
 use streaming::window::Windows;
 use support::{Driver, Event, Rows};

@@ -6,8 +6,8 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use grouping::Dimension;
 use records::{Reason, Rejection};
-use session_entropy::dimensions::Dimension;
 use session_entropy::event::SessionEvent;
 use session_entropy::fold::SessionFold;
 use session_entropy::rows::{EntropyRow, FreshnessRow, RowEncoder};

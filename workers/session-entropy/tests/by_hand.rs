@@ -2,8 +2,8 @@
 
 mod support;
 
+use grouping::{Dimension, Grouping};
 use serde_json::Value;
-use session_entropy::dimensions::{Dimension, Grouping};
 use streaming::operator::Fold;
 use streaming::operator::Merge;
 use streaming::output::FoldOutput;

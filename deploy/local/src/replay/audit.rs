@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers};
-use records::{Decoder, DecoderConfig, DomainDrift, Registry, SessionEntropy, SessionFreshness};
+use records::{
+    CosineDecay, DecayRate, Decoder, DecoderConfig, DomainDrift, Registry, RetrainRequest, SessionEntropy,
+    SessionFreshness,
+};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::metric_workers::{RowKind, RowTopic};
@@ -32,8 +35,15 @@ pub(super) struct RowAudit {
 struct Keys {
     freshness: Decoder<SessionFreshness<'static>>,
     entropy: Decoder<SessionEntropy<'static>>,
+    cosine: Decoder<CosineDecay<'static>>,
+    rate: Decoder<DecayRate<'static>>,
+    retrain: Decoder<RetrainRequest<'static>>,
     drift: Decoder<DomainDrift<'static>>,
     seen: HashSet<u128>,
+}
+
+fn decoder<T: records::Input>(registry: &Registry) -> Decoder<T> {
+    Decoder::new(DecoderConfig::default(), Box::new(registry.clone()))
 }
 
 impl RowAudit {
@@ -44,9 +54,12 @@ impl RowAudit {
     pub(super) fn new(brokers: &str, broker: &Broker, registry: &Registry, topic: RowTopic) -> Result<Self> {
         let partitions = broker.partitions(topic.name)?.unwrap_or(0);
         let keys = Keys {
-            freshness: Decoder::new(DecoderConfig::default(), Box::new(registry.clone())),
-            entropy: Decoder::new(DecoderConfig::default(), Box::new(registry.clone())),
-            drift: Decoder::new(DecoderConfig::default(), Box::new(registry.clone())),
+            freshness: decoder(registry),
+            entropy: decoder(registry),
+            cosine: decoder(registry),
+            rate: decoder(registry),
+            retrain: decoder(registry),
+            drift: decoder(registry),
             seen: HashSet::new(),
         };
         let follower = Follower::new(brokers, topic.name, partitions)?;
@@ -103,6 +116,25 @@ impl Keys {
                 {
                     part(dimension.as_bytes());
                 }
+            }
+            RowKind::CosineDecay => {
+                let row = self.cosine.decode(message.key(), message.payload()).with_context(at)?;
+                part(&row.window_end.to_le_bytes());
+                for dimension in
+                    [&row.domain, &row.surface, &row.user_segment, &row.rec_strategy, &row.ab_group, &row.item_type]
+                {
+                    part(dimension.as_bytes());
+                }
+            }
+            RowKind::DecayRate => {
+                let row = self.rate.decode(message.key(), message.payload()).with_context(at)?;
+                part(&row.window_end.to_le_bytes());
+                part(row.domain.as_bytes());
+            }
+            RowKind::RetrainRequest => {
+                let row = self.retrain.decode(message.key(), message.payload()).with_context(at)?;
+                part(&row.event_time.to_le_bytes());
+                part(row.item_id.as_bytes());
             }
             RowKind::DomainDrift => {
                 let row = self.drift.decode(message.key(), message.payload()).with_context(at)?;

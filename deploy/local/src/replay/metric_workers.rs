@@ -31,12 +31,18 @@ pub enum RowKind {
     SessionFreshness,
     /// One group in one window.
     SessionEntropy,
+    /// Pairs of items of one group in one window.
+    CosineDecay,
+    /// Items' vectors of one domain in one window.
+    DecayRate,
+    /// One item at one time.
+    RetrainRequest,
     /// One pair of domains, or one domain and its past, in one window.
     DomainDrift,
 }
 
 /// All metric workers.
-pub const METRIC_WORKERS: [MetricWorker; 2] = [
+pub const METRIC_WORKERS: [MetricWorker; 3] = [
     MetricWorker {
         name: "session-entropy",
         sources: &[Content::Interactions],
@@ -47,6 +53,15 @@ pub const METRIC_WORKERS: [MetricWorker; 2] = [
                 kind: RowKind::SessionFreshness,
             },
             RowTopic { name: "recwatch.session-entropy.v1", table: "session_entropy", kind: RowKind::SessionEntropy },
+        ],
+    },
+    MetricWorker {
+        name: "cosine-decay",
+        sources: &[Content::ItemEmbeddings, Content::Interactions],
+        row_topics: &[
+            RowTopic { name: "recwatch.cosine-decay.v1", table: "cosine_decay", kind: RowKind::CosineDecay },
+            RowTopic { name: "recwatch.decay-rate.v1", table: "decay_rate", kind: RowKind::DecayRate },
+            RowTopic { name: "recwatch.retrain-requests.v1", table: "retrain_requests", kind: RowKind::RetrainRequest },
         ],
     },
     MetricWorker {

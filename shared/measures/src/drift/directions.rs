@@ -1,6 +1,7 @@
 //! Directions on which vectors are projected.
 
 use super::split_mix::SplitMix64;
+use crate::vector::pairwise;
 
 /// Directions that are projected on at a time: their sums fit the registers of every 64-bit machine.
 const LANES: usize = 16;
@@ -77,20 +78,6 @@ fn place(dimensions: usize, direction: usize, component: usize) -> usize {
     (direction / LANES * dimensions + component) * LANES + direction % LANES
 }
 
-/// The Euclidean norm; finite for every vector of finite components.
-#[must_use]
-#[inline]
-pub fn norm(vector: &[f32]) -> f64 {
-    let mut sums = [0.0; 8];
-    for components in vector.chunks(8) {
-        for (sum, component) in sums.iter_mut().zip(components) {
-            let component = f64::from(*component);
-            *sum += component * component;
-        }
-    }
-    pairwise(sums).sqrt()
-}
-
 /// Eight sums side by side, then the remainder: as numpy sums up to 128 values, so that directions are the same bits.
 fn sum_of_squares(values: &[f64]) -> f64 {
     let whole = values.chunks_exact(8);
@@ -102,10 +89,6 @@ fn sum_of_squares(values: &[f64]) -> f64 {
         }
     }
     rest.iter().fold(pairwise(sums), |sum, value| sum + value * value)
-}
-
-fn pairwise(sums: [f64; 8]) -> f64 {
-    ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]))
 }
 
 #[cfg(test)]
@@ -149,17 +132,5 @@ mod tests {
                 prop_assert_eq!(product, *projection);
             }
         }
-
-        #[test]
-        fn a_norm_is_the_root_of_the_sum_of_squares(vector in prop::collection::vec(-1e38_f32..1e38, 1..70)) {
-            let naive = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
-            prop_assert!((norm(&vector) - naive).abs() <= 1e-14 * naive);
-        }
-    }
-
-    #[test]
-    fn the_smallest_vector_has_a_norm() {
-        assert!(norm(&[0.0, f32::from_bits(1)]) > 0.0);
-        assert_eq!(norm(&[3.0, 4.0]), 5.0);
     }
 }

@@ -8,7 +8,7 @@ mod sinkhorn;
 mod split_mix;
 mod wasserstein;
 
-pub use directions::{Directions, norm};
+pub use directions::Directions;
 pub use histogram::Histogram;
 pub use moments::Moments;
 pub use scale::{Scale, ScaleError};

@@ -270,6 +270,7 @@ impl<F: Fold> Task for FoldTask<F> {
     }
 
     fn prune(&mut self, horizon: i64) {
+        self.out.mark = self.mark();
         self.fold.prune(horizon, &mut self.out);
     }
 

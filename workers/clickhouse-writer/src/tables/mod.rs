@@ -1,14 +1,24 @@
 //! The tables that are written: one a row topic. A new row type is one more file here, one line in [`TABLES`], and its
 //! DDL in `schemas/clickhouse`.
 
+mod cosine_decay;
+mod decay_rate;
 mod domain_drift;
+mod retrain_requests;
 mod session_entropy;
 mod session_freshness;
 
 use records::{DecodeError, Reason, Rejection, SchemaLookup};
 
 /// All tables, in the order in which they are listed to users.
-pub const TABLES: &[&Table] = &[&session_entropy::TABLE, &session_freshness::TABLE, &domain_drift::TABLE];
+pub const TABLES: &[&Table] = &[
+    &session_entropy::TABLE,
+    &session_freshness::TABLE,
+    &domain_drift::TABLE,
+    &cosine_decay::TABLE,
+    &decay_rate::TABLE,
+    &retrain_requests::TABLE,
+];
 
 /// What the writer knows about one table.
 #[derive(Debug)]
@@ -68,7 +78,8 @@ impl Kind {
 
 /// One row type: a Kafka record to an encoded row.
 pub trait DecodeRow: Send {
-    /// Appends the row to `into` and returns its `window_end` in epoch milliseconds, which decides its table partition.
+    /// Appends the row to `into` and returns the time that decides its table partition, in epoch milliseconds: `window_end`,
+    /// or `event_time` of rows without a window.
     ///
     /// # Errors
     /// Where the record is no row of this table, or the registry has not answered; `into` is then as it was.

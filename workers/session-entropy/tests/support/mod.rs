@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use grouping::{Dimension, Grouping, Values};
 use measures::{Bins, Estimator, Normalise, Scorer};
 use records::{Reason, Rejection};
 use serde_json::{Value, json};
-use session_entropy::dimensions::{Dimension, Grouping, Values};
 use session_entropy::event::SessionEvent;
 use session_entropy::fold::SessionFold;
 use session_entropy::merge::GroupMerge;

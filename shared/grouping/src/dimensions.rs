@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use records::Interaction;
 use serde::{Deserialize, Serialize};
 
 const SEPARATOR: u8 = 0;
@@ -15,7 +16,7 @@ const MERGED: u8 = 0xfe;
 /// The value in rows of a dimension that was merged away.
 pub const OTHER: &str = "__other__";
 
-/// A property of an event by which sessions can be grouped.
+/// A property of an event by which rows can be grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dimension {
@@ -49,6 +50,20 @@ impl Dimension {
             Self::AbGroup => "ab_group",
             Self::ItemType => "item_type",
         }
+    }
+
+    /// An interaction's value; empty where it has none.
+    #[must_use]
+    pub fn of<'a>(self, interaction: &'a Interaction<'_>) -> &'a str {
+        let optional = match self {
+            Self::Domain => return &interaction.domain,
+            Self::Surface => &interaction.surface,
+            Self::UserSegment => &interaction.user_segment,
+            Self::RecStrategy => &interaction.rec_strategy,
+            Self::AbGroup => &interaction.ab_group,
+            Self::ItemType => &interaction.item_type,
+        };
+        optional.as_deref().unwrap_or_default()
     }
 }
 

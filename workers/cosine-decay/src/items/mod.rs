@@ -1,0 +1,371 @@
+//! The first step for items' vectors: the versions of one source partition become entries of the table, decay rates by
+//! domain, and requests for retraining.
+
+mod entries;
+mod observations;
+mod pane;
+mod rate;
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use grouping::GroupLimit;
+use hashbrown::HashTable;
+use measures::{Nearest, Side, cosine, norm};
+use storage::wire::{self, Reader, damaged};
+use storage::{Rows, Slab, Text};
+use streaming::operator::{Fold, RestoreError, Source, StateSize, Timed};
+use streaming::output::FoldOutput;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::event::{ItemEvent, NewVersion};
+use crate::rows::{RETRAIN_TOPIC, RetrainRow, RowEncoder};
+use crate::settings::Settings;
+use crate::table::ItemTable;
+use crate::version::{VersionKey, components, encode_vector};
+use crate::window_sums::{Groups, WindowSums, share_of};
+use entries::Entries;
+use observations::Observations;
+use pane::{Pane, Waiting, compare_bits};
+pub use rate::RateSummary;
+
+const VERSION: u8 = 1;
+
+/// Keeps the newest versions of one source partition's items.
+///
+/// A version goes to the table at once. What compares it with the version before it, and with other items, waits for the
+/// end of its slide: only then all versions before it are there.
+pub struct ItemsFold<S, E> {
+    settings: Settings,
+    limit: GroupLimit,
+    encoder: E,
+    slab: Slab<Item>,
+    by_id: HashTable<u32>,
+    /// By the numbers of the items: their newest vectors up to the last closed end.
+    newest: Rows<f32>,
+    /// What items hold beyond their slots, about.
+    heap_bytes: usize,
+    /// Versions above the last closed end, by the end of their slide.
+    panes: BTreeMap<i64, Pane>,
+    sums: WindowSums<RateSummary>,
+    /// The last closed end, in epoch ms.
+    closed: Option<i64>,
+    /// The items that have entries which will not be needed for ever.
+    prunable: Vec<u32>,
+    key: Vec<u8>,
+    source: PhantomData<fn() -> S>,
+}
+
+#[derive(Debug, Default)]
+struct Item {
+    id: Text,
+    /// Time of its newest version up to the last closed end; `None` where it has none.
+    since: Option<i64>,
+    observations: Observations,
+    entries: Entries,
+    /// Versions in panes that are not closed.
+    waiting: u32,
+    /// Whether it is in the list of prunable ones.
+    listed: bool,
+}
+
+impl Item {
+    fn heap_bytes(&self) -> usize {
+        self.id.heap_bytes() + self.entries.bytes() + self.observations.bytes()
+    }
+}
+
+impl<S, E: RowEncoder> ItemsFold<S, E> {
+    /// A fold without items.
+    #[must_use]
+    pub fn new(settings: &Settings, encoder: E) -> Self {
+        Self {
+            limit: settings.rate_limit(),
+            encoder,
+            slab: Slab::default(),
+            by_id: HashTable::new(),
+            newest: Rows::new(settings.vector_dimensions),
+            heap_bytes: 0,
+            panes: BTreeMap::new(),
+            sums: WindowSums::default(),
+            closed: None,
+            prunable: Vec::new(),
+            key: Vec::new(),
+            source: PhantomData,
+            settings: settings.clone(),
+        }
+    }
+
+    fn find(&self, item_id: &str) -> Option<u32> {
+        let is_wanted = |index: &u32| self.slab[*index].id.as_bytes() == item_id.as_bytes();
+        self.by_id.find(xxh3_64(item_id.as_bytes()), is_wanted).copied()
+    }
+
+    /// The number of an item, which is made known where needed.
+    fn find_or_insert(&mut self, item_id: &str) -> u32 {
+        if let Some(item) = self.find(item_id) {
+            return item;
+        }
+        let Self { slab, by_id, newest, heap_bytes, .. } = self;
+        let item = Item { id: Text::new(item_id), ..Item::default() };
+        *heap_bytes += item.heap_bytes();
+        let index = slab.insert(item);
+        newest.make_room(index as usize);
+        by_id.insert_unique(xxh3_64(item_id.as_bytes()), index, |index| xxh3_64(slab[*index].id.as_bytes()));
+        index
+    }
+
+    fn forget(&mut self, index: u32) {
+        let item = self.slab.remove(index);
+        if let Ok(entry) = self.by_id.find_entry(xxh3_64(item.id.as_bytes()), |other| *other == index) {
+            entry.remove();
+        }
+    }
+
+    /// Lists an item for pruning where it needs it.
+    fn list(&mut self, index: u32) {
+        let item = &mut self.slab[index];
+        if !item.listed && item.entries.has_passing() {
+            item.listed = true;
+            self.prunable.push(index);
+        }
+    }
+
+    /// Whether a version of that name waits whose vector is at least as great.
+    fn is_known(&self, item: u32, time: i64, event_id: &str, vector: &[f32]) -> bool {
+        let pane = self.panes.get(&self.settings.rate_windows.pane_end(time));
+        pane.is_some_and(|pane| {
+            pane.iter().any(|(version, known)| {
+                (version.item, version.time, version.event_id.as_str()) == (item, time, event_id)
+                    && compare_bits(known, vector).is_ge()
+            })
+        })
+    }
+
+    /// Lets a version be its item's newest one.
+    fn enter(
+        &mut self,
+        version: &Waiting,
+        vector: &[f32],
+        table: &ItemTable,
+        groups: &mut Groups<RateSummary>,
+        out: &mut FoldOutput,
+    ) {
+        let item = &mut self.slab[version.item];
+        item.waiting -= 1;
+        let before = std::mem::replace(&mut item.since, (!vector.is_empty()).then_some(version.time));
+        if vector.is_empty() {
+            self.heap_bytes -= item.observations.bytes();
+            item.observations = Observations::default();
+            return;
+        }
+        if let Some(before) = before.filter(|before| *before < version.time) {
+            self.limit.grouping().group_key(|_| version.domain.as_str(), &mut self.key);
+            let cosine = cosine(self.newest.row(version.item), vector);
+            share_of(groups, &self.key).fit.add(version.time - before, cosine);
+        }
+        self.newest.row_mut(version.item).copy_from_slice(vector);
+        self.observe(version, vector, table, out);
+    }
+
+    /// Looks where a version lies among the other items.
+    fn observe(&mut self, version: &Waiting, vector: &[f32], table: &ItemTable, out: &mut FoldOutput) {
+        let Some(rule) = &self.settings.retraining else { return };
+        let item = &mut self.slab[version.item];
+        let side = Side::new(vector);
+        let mut nearest = Nearest::new(rule.neighbours);
+        for (other, squares) in table.others_as_of(item.id.as_str(), version.time) {
+            nearest.offer(side.with_squares(other, squares));
+        }
+        let Some(observation) = nearest.mean() else { return };
+        let norm = norm(vector);
+        self.heap_bytes -= item.observations.bytes();
+        let asks = item.observations.add(observation, norm, rule);
+        self.heap_bytes += item.observations.bytes();
+        let Some(slope) = asks else { return };
+        let row = RetrainRow {
+            event_time: version.time,
+            item_id: item.id.as_str(),
+            domain: version.domain.as_str(),
+            model_version: version.model_version.as_str(),
+            observation,
+            observations: item.observations.count,
+            slope,
+            norm,
+            revision: self.settings.revision,
+        };
+        let encoder = &mut self.encoder;
+        out.records.push(RETRAIN_TOPIC, None, item.id.as_bytes(), |into| encoder.retrain(&row, into));
+    }
+
+    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
+        reader.version(VERSION)?;
+        let has_closed = reader.u64()? == 1;
+        self.closed = Some(reader.i64()?).filter(|_| has_closed);
+        for number in 0..reader.u64()? {
+            let index = self.find_or_insert(reader.text()?);
+            if self.slab.len() as u64 != number + 1 {
+                return Err(damaged("an item that comes twice"));
+            }
+            self.read_item(index, reader)?;
+        }
+        self.sums = WindowSums::read(reader)?;
+        for _ in 0..reader.u64()? {
+            let end = reader.i64()?;
+            let pane = Pane::read(reader, self.settings.vector_dimensions, |item_id| self.find(item_id))?;
+            pane.iter().for_each(|(version, _)| self.slab[version.item].waiting += 1);
+            if self.closed.is_some_and(|closed| end <= closed) || self.panes.insert(end, pane).is_some() {
+                return Err(damaged("a slide that is closed or comes twice"));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_item(&mut self, index: u32, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
+        let item = &mut self.slab[index];
+        if reader.u64()? == 1 {
+            item.since = Some(reader.i64()?);
+            let row = self.newest.row_mut(index);
+            let components = components(reader.bytes()?)?;
+            if components.len() != row.len() {
+                return Err(damaged("a vector of another length"));
+            }
+            row.iter_mut().zip(components).for_each(|(component, bytes)| *component = f32::from_le_bytes(*bytes));
+        }
+        item.observations = Observations::read(reader)?;
+        item.entries = Entries::read(reader)?;
+        self.heap_bytes += item.entries.bytes() + item.observations.bytes();
+        self.list(index);
+        Ok(())
+    }
+}
+
+impl<S, E> Fold for ItemsFold<S, E>
+where
+    S: Source,
+    for<'a> S::Event<'a>: ItemEvent,
+    E: RowEncoder,
+{
+    type Source = S;
+    type Table = ItemTable;
+
+    fn apply(&mut self, event: &S::Event<'_>, out: &mut FoldOutput) {
+        let (time, event_id) = (event.event_time(), event.event_id());
+        let version = event.version().unwrap_or(NewVersion { domain: "", model_version: "", vector: &[] });
+        let index = self.find_or_insert(event.item_id());
+        let item = &mut self.slab[index];
+        item.waiting += 1;
+        self.heap_bytes -= item.entries.bytes();
+        let is_new = item.entries.insert(time, event_id, version.vector.is_empty());
+        self.heap_bytes += item.entries.bytes();
+        self.list(index);
+        // should two agree in time and id, the content decides, so that no order of arrival shows
+        if is_new || !self.is_known(index, time, event_id, version.vector) {
+            self.key.clear();
+            VersionKey { item_id: event.item_id(), event_time: time, event_id }.encode(&mut self.key);
+            out.put(&self.key, |into| encode_vector(version.vector, into));
+        }
+        let pane = self.panes.entry(self.settings.rate_windows.pane_end(time)).or_default();
+        pane.push((index, time, event_id), (version.domain, version.model_version), version.vector);
+    }
+
+    fn next_end(&self, after: i64) -> Option<i64> {
+        let after = after.max(self.closed.unwrap_or(i64::MIN)).saturating_add(1);
+        // without updates to tell of, time without versions is skipped
+        let first_pane = self.panes.first_key_value().map(|(end, _)| *end);
+        let next = if self.sums.is_empty() { first_pane?.max(after) } else { after };
+        Some(self.settings.rate_windows.pane_end(next))
+    }
+
+    fn close(&mut self, end: i64, table: &ItemTable, out: &mut FoldOutput) {
+        debug_assert!(self.closed.is_none_or(|closed| end > closed), "window ends are closed in order");
+        self.closed = Some(end);
+        self.sums.evict(self.settings.rate_windows.start(end));
+        while let Some(entry) = self.panes.first_entry()
+            && *entry.key() <= end
+        {
+            let (pane_end, mut pane) = entry.remove_entry();
+            pane.sort(|item| self.slab[item].id.as_bytes());
+            let mut groups = Groups::new();
+            for (version, vector) in pane.iter() {
+                self.enter(version, vector, table, &mut groups, out);
+            }
+            self.sums.enter(pane_end, groups);
+        }
+        let totals = self.sums.totals();
+        self.limit.emit(end, totals.len(), totals.iter().map(|(key, share)| (&**key, share)), out);
+    }
+
+    fn prune(&mut self, horizon: i64, out: &mut FoldOutput) {
+        let mark = out.mark();
+        for index in std::mem::take(&mut self.prunable) {
+            let item = &mut self.slab[index];
+            item.listed = false;
+            let Item { id, entries, .. } = item;
+            entries.prune(horizon, mark, |event_time, event_id| {
+                self.key.clear();
+                VersionKey { item_id: id.as_str(), event_time, event_id }.encode(&mut self.key);
+                out.remove(&self.key);
+            });
+            if entries.is_empty() && item.waiting == 0 {
+                self.heap_bytes -= item.heap_bytes();
+                self.forget(index);
+            } else {
+                self.list(index);
+            }
+        }
+    }
+
+    fn size(&self) -> StateSize {
+        let panes: usize = self.panes.values().map(Pane::bytes).sum();
+        let bytes = self.slab.bytes()
+            + self.by_id.allocation_size()
+            + self.newest.bytes()
+            + self.heap_bytes
+            + panes
+            + self.sums.bytes()
+            + self.prunable.capacity() * size_of::<u32>();
+        StateSize { keys: self.slab.len() as u64, bytes: bytes as u64 }
+    }
+
+    fn snapshot(&self, into: &mut Vec<u8>) {
+        into.push(VERSION);
+        wire::put_u64(into, u64::from(self.closed.is_some()));
+        wire::put_signed(into, i128::from(self.closed.unwrap_or_default()));
+        wire::put_u64(into, self.slab.len() as u64);
+        let mut bytes = Vec::new();
+        for index in &self.by_id {
+            let item = &self.slab[*index];
+            wire::put_bytes(into, item.id.as_bytes());
+            wire::put_u64(into, u64::from(item.since.is_some()));
+            if let Some(since) = item.since {
+                wire::put_signed(into, i128::from(since));
+                bytes.clear();
+                encode_vector(self.newest.row(*index), &mut bytes);
+                wire::put_bytes(into, &bytes);
+            }
+            item.observations.write(into);
+            item.entries.write(into);
+        }
+        self.sums.write(into);
+        wire::put_u64(into, self.panes.len() as u64);
+        for (end, pane) in &self.panes {
+            wire::put_signed(into, i128::from(*end));
+            pane.write(|item| self.slab[item].id.as_bytes(), into);
+        }
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        // the encoder stays
+        let Self { slab, by_id, panes, prunable, .. } = self;
+        *slab = Slab::default();
+        by_id.clear();
+        panes.clear();
+        prunable.clear();
+        self.newest = Rows::new(self.settings.vector_dimensions);
+        self.heap_bytes = 0;
+        let mut reader = Reader::new(bytes);
+        self.read(&mut reader)?;
+        reader.finish()
+    }
+}
