@@ -322,25 +322,17 @@ fn shown([low, high]: [f64; 2]) -> String {
     format!("[{low:?}, {high:?}]")
 }
 
-fn check_topic(problems: &mut Problems, key: &str, name: &str) {
-    let named = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.is_empty() || name.len() > 249 || !name.chars().all(named) || name == "." || name == ".." {
-        let allowed = "the name of a Kafka topic: 1 to 249 letters, digits, '.', '_' and '-'";
-        problems.add(key, format!("{name:?}"), allowed);
-    }
-}
-
 impl Validate for SourceConfig {
     fn validate(&self, problems: &mut Problems) {
-        check_topic(problems, "topic", &self.topic);
+        problems.check_topic("topic", &self.topic);
     }
 }
 
 impl Validate for Topics {
     fn validate(&self, problems: &mut Problems) {
-        check_topic(problems, "domain_drift", &self.domain_drift);
-        check_topic(problems, "late", &self.late);
-        check_topic(problems, "dead_letters", &self.dead_letters);
+        problems.check_topic("domain_drift", &self.domain_drift);
+        problems.check_topic("late", &self.late);
+        problems.check_topic("dead_letters", &self.dead_letters);
     }
 }
 
