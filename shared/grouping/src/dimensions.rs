@@ -84,6 +84,16 @@ impl Grouping {
         Self { dimensions: dimensions.iter().map(|dimension| (*dimension, merge_key.contains(dimension))).collect() }
     }
 
+    /// What is grouped by, one way of writing for one meaning.
+    #[must_use]
+    pub fn semantics(&self) -> String {
+        let names = |only_merged: bool| {
+            let dimensions = self.dimensions.iter().filter(|(_, merged)| *merged || !only_merged);
+            dimensions.map(|(dimension, _)| dimension.name()).collect::<Vec<_>>().join(",")
+        };
+        format!("dimensions={} merge_key={}", names(false), names(true))
+    }
+
     /// Replaces `key` by the key of the group with these values.
     pub fn group_key<'a>(&self, value_of: impl Fn(Dimension) -> &'a str, key: &mut Vec<u8>) {
         key.clear();

@@ -5,6 +5,8 @@
 
 mod dimensions;
 mod limit;
+mod validation;
 
 pub use dimensions::{Dimension, Grouping, OTHER, Values};
 pub use limit::{GroupLimit, Share};
+pub use validation::validate;

@@ -6,12 +6,15 @@
 //! group; [`items::ItemsFold`] feeds that table, reduces each slide to [`items::RateSummary`]s, one a domain, and asks for
 //! retraining; [`merge::GroupMerge`] adds those of all partitions and emits a closed window's rows. All of it is pure.
 
+pub mod avro;
 pub mod clicks;
+pub mod config;
 pub mod event;
 pub mod items;
 pub mod merge;
 pub mod rows;
 pub mod settings;
+pub mod source;
 pub mod summary;
 pub mod table;
 pub mod version;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
 use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
-use worker::{MetricWorker, SourceConfig, check_topic, check_windows};
+use worker::{MetricWorker, SourceConfig, check_windows};
 
 use crate::distance::ScaledBy;
 use crate::pairs::{Pair, Pairs};
@@ -311,9 +311,9 @@ fn shown([low, high]: [f64; 2]) -> String {
 
 impl Validate for Topics {
     fn validate(&self, problems: &mut Problems) {
-        check_topic(problems, "domain_drift", &self.domain_drift);
-        check_topic(problems, "late", &self.late);
-        check_topic(problems, "dead_letters", &self.dead_letters);
+        problems.check_topic("domain_drift", &self.domain_drift);
+        problems.check_topic("late", &self.late);
+        problems.check_topic("dead_letters", &self.dead_letters);
     }
 }
 

@@ -1,14 +1,12 @@
 //! The worker's configuration. `default.toml` says what each key means.
 
-use std::collections::BTreeSet;
-
 use grouping::{Dimension, Grouping};
 use measures::{Bins, BinsError, Estimator, MAX_BINS, Normalise, Scorer};
 use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
 use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
-use worker::{MetricWorker, SourceConfig, check_topic, check_windows};
+use worker::{MetricWorker, SourceConfig, check_windows};
 
 use crate::settings::Settings;
 
@@ -121,26 +119,26 @@ impl Configuration {
             windows: windows.expect("window and slide have been validated"),
             scorer: Scorer::new(self.bins.bins().expect("bins have been validated"), estimator, normalise),
             min_events: self.min_events,
-            grouping: Grouping::new(&self.dimensions, &self.merge_key),
+            grouping: self.grouping(),
             max_groups: self.max_groups as usize,
             revision: self.revision,
         }
     }
 
+    fn grouping(&self) -> Grouping {
+        Grouping::new(&self.dimensions, &self.merge_key)
+    }
+
     /// All that changes results, one way of writing for one meaning: a state made under another text is not continued.
     #[must_use]
     pub fn semantics(&self) -> String {
-        let names = |dimensions: &[Dimension]| dimensions.iter().map(|d| d.name()).collect::<Vec<_>>().join(",");
-        // the merge key is a set: Grouping takes its order from the dimensions
-        let merge_key: Vec<Dimension> =
-            self.dimensions.iter().copied().filter(|dimension| self.merge_key.contains(dimension)).collect();
         let bins = match self.bins {
             BinsConfig::Log2 { unit, count } => format!("log2:{}:{count}", unit.as_millis()),
             BinsConfig::Linear { min, max, count } => format!("linear:{}:{}:{count}", min.as_millis(), max.as_millis()),
         };
         format!(
             "window={} slide={} out_of_orderness={} max_future_skew={} min_events={} bins={bins} normalise={:?} \
-             estimator={:?} dimensions={} max_groups={} merge_key={}",
+             estimator={:?} {} max_groups={}",
             self.window.as_millis(),
             self.slide.as_millis(),
             self.out_of_orderness.as_millis(),
@@ -148,9 +146,8 @@ impl Configuration {
             self.min_events,
             self.normalise,
             self.estimator,
-            names(&self.dimensions),
+            self.grouping().semantics(),
             self.max_groups,
-            names(&merge_key),
         )
     }
 
@@ -176,34 +173,14 @@ impl Configuration {
             }
         }
     }
-
-    fn validate_dimensions(&self, problems: &mut Problems) {
-        for (key, dimensions) in [("dimensions", &self.dimensions), ("merge_key", &self.merge_key)] {
-            let different: BTreeSet<Dimension> = dimensions.iter().copied().collect();
-            if different.len() < dimensions.len() {
-                problems.add(key, shown(dimensions), "a list that names each dimension once");
-            }
-        }
-        // the default must not stand in the way of somebody who groups by something else
-        let default = self.merge_key == [Dimension::Domain];
-        if !default && !self.merge_key.iter().all(|dimension| self.dimensions.contains(dimension)) {
-            let allowed = format!("some of the dimensions {}", shown(&self.dimensions));
-            problems.add("merge_key", shown(&self.merge_key), allowed);
-        }
-    }
-}
-
-fn shown(dimensions: &[Dimension]) -> String {
-    let names: Vec<String> = dimensions.iter().map(|dimension| format!("{:?}", dimension.name())).collect();
-    format!("[{}]", names.join(", "))
 }
 
 impl Validate for Topics {
     fn validate(&self, problems: &mut Problems) {
-        check_topic(problems, "session_freshness", &self.session_freshness);
-        check_topic(problems, "session_entropy", &self.session_entropy);
-        check_topic(problems, "late", &self.late);
-        check_topic(problems, "dead_letters", &self.dead_letters);
+        problems.check_topic("session_freshness", &self.session_freshness);
+        problems.check_topic("session_entropy", &self.session_entropy);
+        problems.check_topic("late", &self.late);
+        problems.check_topic("dead_letters", &self.dead_letters);
     }
 }
 
@@ -217,7 +194,7 @@ impl Validate for Configuration {
             problems.add("min_events", self.min_events, "1 or more");
         }
         self.validate_bins(problems);
-        self.validate_dimensions(problems);
+        grouping::validate(&self.dimensions, &self.merge_key, problems);
         if !(1..=1_000_000).contains(&self.max_groups) {
             problems.add("max_groups", self.max_groups, "from 1 to 1000000");
         }
@@ -288,8 +265,8 @@ mod tests {
         assert_eq!(
             configuration.semantics(),
             "window=300000 slide=10000 out_of_orderness=5000 max_future_skew=30000 min_events=2 bins=log2:1000:10 \
-             normalise=All estimator=PlugIn dimensions=domain,user_segment,rec_strategy,ab_group max_groups=10000 \
-             merge_key=domain"
+             normalise=All estimator=PlugIn dimensions=domain,user_segment,rec_strategy,ab_group merge_key=domain \
+             max_groups=10000"
         );
         let settings = configuration.settings();
         assert_eq!((settings.windows.size(), settings.windows.slide()), (300_000, 10_000));

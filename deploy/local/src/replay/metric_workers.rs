@@ -9,8 +9,18 @@ pub struct MetricWorker {
     pub name: &'static str,
     /// What it reads.
     pub sources: &'static [Content],
+    /// The key of its configuration that says how far apart the windows of a source end, where that is not `slide`.
+    pub other_slide: Option<(Content, &'static str)>,
     /// The topics of its rows.
     pub row_topics: &'static [RowTopic],
+}
+
+impl MetricWorker {
+    /// The key of its configuration that says how far apart the windows of a source end.
+    #[must_use]
+    pub(super) fn slide_key(&self, source: Content) -> &'static str {
+        self.other_slide.filter(|(of, _)| *of == source).map_or("slide", |(_, key)| key)
+    }
 }
 
 /// A topic of rows, and the ClickHouse table that they end in.
@@ -46,6 +56,7 @@ pub const METRIC_WORKERS: [MetricWorker; 3] = [
     MetricWorker {
         name: "session-entropy",
         sources: &[Content::Interactions],
+        other_slide: None,
         row_topics: &[
             RowTopic {
                 name: "recwatch.session-freshness.v1",
@@ -58,6 +69,7 @@ pub const METRIC_WORKERS: [MetricWorker; 3] = [
     MetricWorker {
         name: "cosine-decay",
         sources: &[Content::ItemEmbeddings, Content::Interactions],
+        other_slide: Some((Content::ItemEmbeddings, "decay_rate_slide")),
         row_topics: &[
             RowTopic { name: "recwatch.cosine-decay.v1", table: "cosine_decay", kind: RowKind::CosineDecay },
             RowTopic { name: "recwatch.decay-rate.v1", table: "decay_rate", kind: RowKind::DecayRate },
@@ -67,6 +79,7 @@ pub const METRIC_WORKERS: [MetricWorker; 3] = [
     MetricWorker {
         name: "domain-drift",
         sources: &[Content::UserEmbeddings],
+        other_slide: None,
         row_topics: &[RowTopic { name: "recwatch.domain-drift.v1", table: "domain_drift", kind: RowKind::DomainDrift }],
     },
 ];

@@ -63,7 +63,7 @@ impl Run<'_> {
     }
 
     fn wait_for_windows(&mut self, worker: MetricWorker, source: Content) -> Result<Watermarks> {
-        let (slide, idle_timeout) = self.paces[worker.name];
+        let (slide, idle_timeout) = self.paces[&(worker.name, source)];
         let ends = self.broker.ends(source.topic())?;
         let total: i64 = ends.values().sum();
         let topic = internal_topic(worker.name, source, "watermarks");

@@ -35,8 +35,7 @@ pub struct Run<'a> {
     registry: Registry,
     fleet: Fleet,
     ids: SchemaIds,
-    /// Slide and idle timeout of each metric worker (ms).
-    paces: BTreeMap<&'static str, (i64, i64)>,
+    paces: preparation::Paces,
     begun: Instant,
     published: BTreeMap<Content, u64>,
     summary: Summary,

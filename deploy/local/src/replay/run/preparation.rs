@@ -97,8 +97,11 @@ impl Run<'_> {
     }
 }
 
-/// Lets every worker judge its settings, and asks for slide and idle timeout of the metric workers (ms).
-pub(super) fn check_settings(plan: &Plan, binaries: &WorkerBinaries) -> Result<BTreeMap<&'static str, (i64, i64)>> {
+/// By worker and source: how far apart windows end, and after how long a silent partition is idle (ms).
+pub(super) type Paces = BTreeMap<(&'static str, Content), (i64, i64)>;
+
+/// Lets every worker judge its settings, and asks for the paces of the metric workers.
+pub(super) fn check_settings(plan: &Plan, binaries: &WorkerBinaries) -> Result<Paces> {
     let mut problems = Vec::new();
     let mut paces = BTreeMap::new();
     for worker in plan.worker_names() {
@@ -115,11 +118,14 @@ pub(super) fn check_settings(plan: &Plan, binaries: &WorkerBinaries) -> Result<B
             problems.push(format!("{worker} refuses its settings:\n{}", String::from_utf8_lossy(&said).trim()));
             continue;
         }
-        if worker != WRITER {
+        if let Some(metric_worker) = plan.workers.iter().find(|of| of.name == worker) {
             let defaults = ask(&["--print-default-config".to_owned()])?;
             let defaults = String::from_utf8_lossy(&defaults.stdout).into_owned();
             let duration = |key| settings::duration(key, worker, &plan.settings, &defaults).map_err(anyhow::Error::msg);
-            paces.insert(worker, (duration("slide")?, duration("idle_timeout")?));
+            for &source in metric_worker.sources {
+                let pace = (duration(metric_worker.slide_key(source))?, duration("idle_timeout")?);
+                paces.insert((worker, source), pace);
+            }
         }
     }
     if !problems.is_empty() {

@@ -1,0 +1,349 @@
+//! The worker's configuration. `default.toml` says what each key means.
+
+use std::collections::BTreeMap;
+
+use grouping::{Dimension, Grouping};
+use serde::Deserialize;
+use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
+use streaming::config::RuntimeConfig;
+use streaming::window::Windows;
+use worker::{MetricWorker, SourceConfig};
+
+use crate::settings::{Decay, Retraining, Settings};
+
+/// The whole default configuration as commented TOML.
+#[must_use]
+pub fn defaults() -> String {
+    let own = include_str!("default.toml");
+    let shared =
+        [sections::KAFKA, sections::REGISTRY, streaming::config::DEFAULTS, sections::HTTP, sections::LOG].join("\n");
+    service::defaults(&[own, "\n", &shared])
+}
+
+/// What can be configured.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // default.toml explains each key
+pub struct Configuration {
+    pub window: HumanDuration,
+    pub slide: HumanDuration,
+    pub out_of_orderness: HumanDuration,
+    pub max_future_skew: HumanDuration,
+    pub idle_timeout: HumanDuration,
+    pub session_gap: HumanDuration,
+    pub lambda: f64,
+    pub lambda_by_domain: BTreeMap<String, f64>,
+    pub dimensions: Vec<Dimension>,
+    pub max_groups: u32,
+    pub merge_key: Vec<Dimension>,
+    pub vector_dimensions: u32,
+    pub decay_rate_window: HumanDuration,
+    pub decay_rate_slide: HumanDuration,
+    pub neighbours: u32,
+    pub observations: u32,
+    pub max_slope: f64,
+    pub max_norm: f64,
+    pub threads: usize,
+    pub revision: i64,
+    pub source: SourceConfig,
+    pub items: SourceConfig,
+    pub topics: Topics,
+    pub kafka: Kafka,
+    pub registry: Registry,
+    pub runtime: RuntimeConfig,
+    pub http: Http,
+    pub log: Log,
+}
+
+/// Where rows and refused records go.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Topics {
+    pub cosine_decay: String,
+    pub decay_rate: String,
+    pub retrain_requests: String,
+    pub late: String,
+    pub dead_letters: String,
+}
+
+impl Configuration {
+    /// What the operators need.
+    ///
+    /// # Panics
+    /// On a configuration that [`validate`](Validate::validate) refuses.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let windows = |window: HumanDuration, slide: HumanDuration| {
+            Windows::new(window.as_millis(), slide.as_millis()).expect("window and slide have been validated")
+        };
+        let retraining = Retraining {
+            neighbours: self.neighbours as usize,
+            observations: self.observations as usize,
+            max_slope: self.max_slope,
+            max_norm: self.max_norm,
+        };
+        Settings {
+            windows: windows(self.window, self.slide),
+            grouping: Grouping::new(&self.dimensions, &self.merge_key),
+            max_groups: self.max_groups as usize,
+            session_gap: self.session_gap.as_millis(),
+            decay: Decay { lambda: self.lambda, by_domain: self.lambda_by_domain.clone() },
+            vector_dimensions: self.vector_dimensions as usize,
+            rate_windows: windows(self.decay_rate_window, self.decay_rate_slide),
+            retraining: (self.neighbours > 0).then_some(retraining),
+            revision: self.revision,
+        }
+    }
+
+    /// All that changes results, one way of writing for one meaning: a state made under another text is not continued.
+    #[must_use]
+    pub fn semantics(&self) -> String {
+        let retraining = match self.neighbours {
+            0 => "none".to_owned(),
+            neighbours => format!("{neighbours}:{}:{}:{}", self.observations, self.max_slope, self.max_norm),
+        };
+        format!(
+            "window={} slide={} out_of_orderness={} max_future_skew={} session_gap={} lambda={} lambda_by_domain={:?} {} \
+             max_groups={} vector_dimensions={} decay_rate_window={} decay_rate_slide={} retraining={retraining}",
+            self.window.as_millis(),
+            self.slide.as_millis(),
+            self.out_of_orderness.as_millis(),
+            self.max_future_skew.as_millis(),
+            self.session_gap.as_millis(),
+            self.lambda,
+            self.lambda_by_domain,
+            Grouping::new(&self.dimensions, &self.merge_key).semantics(),
+            self.max_groups,
+            self.vector_dimensions,
+            self.decay_rate_window.as_millis(),
+            self.decay_rate_slide.as_millis(),
+        )
+    }
+
+    fn validate_times(&self, problems: &mut Problems) {
+        let families = [
+            ("window", self.window, "slide", self.slide),
+            ("decay_rate_window", self.decay_rate_window, "decay_rate_slide", self.decay_rate_slide),
+        ];
+        for (window_key, window, slide_key, slide) in families {
+            if slide.as_millis() == 0 {
+                problems.add(slide_key, slide, "longer than 0s");
+            }
+            if window.as_millis() == 0 {
+                problems.add(window_key, window, "longer than 0s");
+            } else if slide.as_millis() > 0 && window.as_millis() % slide.as_millis() != 0 {
+                problems.add(window_key, window, format!("a multiple of the slide ({slide})"));
+            }
+        }
+        if self.idle_timeout.as_millis() == 0 {
+            problems.add("idle_timeout", self.idle_timeout, "longer than 0s");
+        }
+    }
+
+    fn validate_decay(&self, problems: &mut Problems) {
+        let is_rate = |lambda: f64| lambda.is_finite() && lambda >= 0.0;
+        if !is_rate(self.lambda) {
+            problems.add("lambda", self.lambda, "0 or more");
+        }
+        for (domain, lambda) in self.lambda_by_domain.iter().filter(|(_, lambda)| !is_rate(**lambda)) {
+            problems.add(format!("lambda_by_domain.{domain}"), lambda, "0 or more");
+        }
+    }
+
+    fn validate_retraining(&self, problems: &mut Problems) {
+        if self.neighbours > 1000 {
+            problems.add("neighbours", self.neighbours, "from 0 (no retraining) to 1000");
+        }
+        if !(2..=1000).contains(&self.observations) {
+            problems.add("observations", self.observations, "from 2 to 1000");
+        }
+        for (key, value) in [("max_slope", self.max_slope), ("max_norm", self.max_norm)] {
+            if !value.is_finite() {
+                problems.add(key, value, "a number");
+            }
+        }
+    }
+}
+
+impl Validate for Topics {
+    fn validate(&self, problems: &mut Problems) {
+        problems.check_topic("cosine_decay", &self.cosine_decay);
+        problems.check_topic("decay_rate", &self.decay_rate);
+        problems.check_topic("retrain_requests", &self.retrain_requests);
+        problems.check_topic("late", &self.late);
+        problems.check_topic("dead_letters", &self.dead_letters);
+    }
+}
+
+impl Validate for Configuration {
+    fn validate(&self, problems: &mut Problems) {
+        self.validate_times(problems);
+        self.validate_decay(problems);
+        self.validate_retraining(problems);
+        grouping::validate(&self.dimensions, &self.merge_key, problems);
+        if !(1..=1_000_000).contains(&self.max_groups) {
+            problems.add("max_groups", self.max_groups, "from 1 to 1000000");
+        }
+        if !(1..=4096).contains(&self.vector_dimensions) {
+            problems.add("vector_dimensions", self.vector_dimensions, "from 1 to 4096");
+        }
+        if self.threads > 1024 {
+            problems.add("threads", self.threads, "from 0 (one for each core) to 1024");
+        }
+        if self.revision < 0 {
+            problems.add("revision", self.revision, "0 or more");
+        }
+        if self.items.topic == self.source.topic {
+            problems.add("items.topic", format!("{:?}", self.items.topic), "another topic than source.topic");
+        }
+        problems.within("source", &self.source);
+        problems.within("items", &self.items);
+        problems.within("topics", &self.topics);
+        problems.within("kafka", &self.kafka);
+        problems.within("registry", &self.registry);
+        problems.within("runtime", &self.runtime);
+        problems.within("http", &self.http);
+        problems.within("log", &self.log);
+    }
+}
+
+impl service::Settings for Configuration {
+    fn http(&self) -> &Http {
+        &self.http
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+impl MetricWorker for Configuration {
+    fn kafka(&self) -> &Kafka {
+        &self.kafka
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn runtime(&self) -> &RuntimeConfig {
+        &self.runtime
+    }
+
+    fn threads(&self) -> usize {
+        self.threads
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service::{Sources, load};
+
+    use records::Format;
+
+    use super::*;
+
+    fn configured(sets: &[&str]) -> Result<Configuration, Vec<String>> {
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let defaults = defaults();
+        let sources = Sources { defaults: &defaults, file: None, environment: Vec::new(), sets: &sets };
+        match load::<Configuration>(sources) {
+            Ok(loaded) => Ok(loaded.settings),
+            Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_definition() {
+        assert_eq!(
+            configured(&[]).unwrap().semantics(),
+            "window=300000 slide=10000 out_of_orderness=5000 max_future_skew=30000 session_gap=1800000 lambda=0.02 \
+             lambda_by_domain={} dimensions=domain,user_segment,rec_strategy,ab_group merge_key=domain max_groups=10000 \
+             vector_dimensions=64 decay_rate_window=86400000 decay_rate_slide=600000 retraining=5:10:-0.015:0.3"
+        );
+    }
+
+    #[test]
+    fn options_are_written_as_documented() {
+        let configuration = configured(&[
+            "lambda_by_domain={ news = 0.05, \"a b\" = 0 }",
+            "lambda_by_domain.books=0.01",
+            "neighbours=0",
+            r#"dimensions=["item_type"]"#,
+            "items.format=json",
+        ])
+        .unwrap();
+        let settings = configuration.settings();
+        let rates = ["news", "a b", "books", "other"].map(|domain| settings.decay.of(domain));
+        assert_eq!((rates, settings.retraining), ([0.05, 0.0, 0.01, 0.02], None));
+        assert_eq!(configuration.items.format, Format::Json);
+    }
+
+    #[test]
+    fn what_changes_no_result_is_not_part_of_the_semantics() {
+        let semantics = |sets: &[&str]| configured(sets).unwrap().semantics();
+        assert_eq!(semantics(&["idle_timeout=1s", "threads=3", "revision=9", "window=300s"]), semantics(&[]));
+        for set in [
+            "window=10m",
+            "slide=5s",
+            "out_of_orderness=1s",
+            "max_future_skew=1s",
+            "session_gap=1h",
+            "lambda=0.5",
+            "lambda_by_domain.a=1.5",
+            r#"dimensions=["domain"]"#,
+            "max_groups=9",
+            "merge_key=[]",
+            "vector_dimensions=3",
+            "decay_rate_window=1h",
+            "decay_rate_slide=5m",
+            "neighbours=0",
+            "observations=3",
+            "max_slope=-0.5",
+            "max_norm=1.5",
+        ] {
+            assert_ne!(semantics(&[set]), semantics(&[]), "{set}");
+        }
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_each_with_its_key_and_value() {
+        let problems = configured(&[
+            "window=25s",
+            "decay_rate_slide=0s",
+            "idle_timeout=0s",
+            "lambda=-1",
+            "lambda_by_domain.news=-0.5",
+            r#"dimensions=["domain", "domain"]"#,
+            "max_groups=0",
+            "vector_dimensions=0",
+            "neighbours=2000",
+            "observations=1",
+            "threads=5000",
+            "revision=-1",
+            "items.topic=recsys.interactions.v1",
+            "topics.late=",
+        ])
+        .unwrap_err();
+        for key in [
+            "window = 25s",
+            "decay_rate_slide = 0s",
+            "idle_timeout = 0s",
+            "lambda = -1",
+            "lambda_by_domain.news = -0.5",
+            r#"dimensions = ["domain", "domain"]"#,
+            "max_groups = 0",
+            "vector_dimensions = 0",
+            "neighbours = 2000",
+            "observations = 1",
+            "threads = 5000",
+            "revision = -1",
+            r#"items.topic = "recsys.interactions.v1""#,
+            r#"topics.late = """#,
+        ] {
+            assert!(problems.iter().any(|problem| problem.starts_with(key)), "{key} is not in {problems:#?}");
+        }
+        assert_eq!(problems.len(), 14, "{problems:#?}");
+    }
+}

@@ -1,0 +1,111 @@
+//! The worker's binary: wiring only.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use cosine_decay::avro::{AvroRows, SchemaIds};
+use cosine_decay::clicks::{ClicksFold, PairSummary};
+use cosine_decay::config::{Configuration, defaults};
+use cosine_decay::items::{ItemsFold, RateSummary};
+use cosine_decay::merge::GroupMerge;
+use cosine_decay::settings::Settings;
+use cosine_decay::source::{Interactions, ItemEmbeddings};
+use cosine_decay::table::ItemTable;
+use records::{CosineDecay, DecayRate, Decoder, DecoderConfig, Input, Registry, RetrainRequest};
+use service::{Arguments, Program};
+use streaming::window::Windows;
+use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, SharedTable, Topology};
+use worker::SourceConfig;
+
+const NAME: &str = "cosine-decay";
+
+/// Measures how alike the items are that sessions meet one after the other, how fast items' vectors lose their likeness to
+/// what they were, and which items ask for retraining.
+///
+/// Reads interactions and items' vectors from Kafka, writes aggregates by group and by domain, and requests by item. Scale it
+/// by starting more instances. Start with: cosine-decay --print-default-config > cosine-decay.toml
+#[derive(clap::Parser)]
+#[command(name = NAME, version)]
+struct CommandLine {
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+fn main() -> ExitCode {
+    let command_line = CommandLine::parse();
+    let defaults = defaults();
+    let program = Program { name: NAME, version: env!("CARGO_PKG_VERSION"), defaults: &defaults };
+    service::run::<Configuration>(&program, &command_line.arguments, |context| worker::run(&context, topology))
+}
+
+/// The worker: items' vectors become the table, decay rates and requests; interactions, with that table, pairs.
+fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyhow::Result<Topology> {
+    let topics = configuration.topics.clone();
+    let ids = match registry {
+        Some(registry) => SchemaIds {
+            cosine_decay: registry.register_for::<CosineDecay<'static>>(&topics.cosine_decay)?,
+            decay_rate: registry.register_for::<DecayRate<'static>>(&topics.decay_rate)?,
+            retrain_requests: registry.register_for::<RetrainRequest<'static>>(&topics.retrain_requests)?,
+        },
+        None => SchemaIds::default(),
+    };
+    Ok(Topology {
+        worker: NAME.to_owned(),
+        outputs: vec![
+            OutputTopic { name: topics.cosine_decay, cleanup: Cleanup::Delete },
+            OutputTopic { name: topics.decay_rate, cleanup: Cleanup::Delete },
+            OutputTopic { name: topics.retrain_requests, cleanup: Cleanup::CompactAndDelete },
+        ],
+        late_topic: topics.late,
+        dead_letter_topic: topics.dead_letters,
+        semantics: configuration.semantics(),
+        pipelines: pipelines(configuration, ids, registry),
+    })
+}
+
+fn pipelines(configuration: &Configuration, ids: SchemaIds, registry: Option<&Registry>) -> Vec<Pipeline> {
+    let settings = configuration.settings();
+    let table = SharedTable::new(ItemTable::new(settings.vector_dimensions));
+    let time = |windows: Windows| EventTime {
+        windows,
+        out_of_orderness: configuration.out_of_orderness.as_millis(),
+        max_future_skew: configuration.max_future_skew.as_millis(),
+        idle_timeout: configuration.idle_timeout.as_duration(),
+    };
+
+    let decoder = decoders(configuration, &configuration.items, Some(settings.vector_dimensions), registry);
+    let (for_fold, for_merge) = (settings.clone(), settings.clone());
+    let fold = move || (ItemEmbeddings(decoder()), ItemsFold::new(&for_fold, AvroRows::new(ids)));
+    let merge = move || {
+        let Settings { rate_windows, revision, .. } = for_merge;
+        GroupMerge::<RateSummary, _>::new(rate_windows, for_merge.rate_limit(), revision, AvroRows::new(ids))
+    };
+    let topic = configuration.items.topic.clone();
+    let items = Pipeline::looking_up(&table, topic, time(settings.rate_windows), fold, merge).feeding();
+
+    let decoder = decoders(configuration, &configuration.source, None, registry);
+    let windows = settings.windows;
+    let for_fold = settings.clone();
+    let fold = move || (Interactions(decoder()), ClicksFold::new(&for_fold));
+    let merge = move || {
+        GroupMerge::<PairSummary, _>::new(windows, settings.pairs_limit(), settings.revision, AvroRows::new(ids))
+    };
+    let topic = configuration.source.topic.clone();
+    vec![items, Pipeline::looking_up(&table, topic, time(windows), fold, merge)]
+}
+
+/// Makes decoders for a source.
+fn decoders<R: Input>(
+    configuration: &Configuration,
+    source: &SourceConfig,
+    vector_length: Option<usize>,
+    registry: Option<&Registry>,
+) -> impl Fn() -> Decoder<R> + Send + Sync + 'static {
+    let decoding = DecoderConfig {
+        format: source.format,
+        max_record_bytes: configuration.runtime.max_record_bytes.as_usize(),
+        vector_length,
+    };
+    let registry = registry.cloned();
+    move || Decoder::new(decoding, worker::lookup(registry.as_ref()))
+}

@@ -1,0 +1,177 @@
+//! The topics of interactions and of items' vectors as the folds' sources.
+
+use grouping::Dimension;
+use records::{DecodeError, Decoder, EmbeddingUpdated, EntityKind, Interaction, Reason, Rejection};
+use streaming::operator::{Record, Source, SourceError, Timed};
+
+use crate::event::{ClickEvent, ItemEvent, NewVersion};
+
+fn source_error(error: DecodeError) -> SourceError {
+    match error {
+        DecodeError::Rejected(rejection) => SourceError::Rejected(rejection),
+        DecodeError::NoAnswer(error) => SourceError::NotNow(error.to_string()),
+    }
+}
+
+/// Decodes interactions.
+pub struct Interactions(pub Decoder<Interaction<'static>>);
+
+impl Source for Interactions {
+    type Event<'a> = Click<'a>;
+
+    fn decode<'a>(&mut self, record: &Record<'a>) -> Result<Click<'a>, SourceError> {
+        self.0.decode(record.key, record.value).map(Click).map_err(source_error)
+    }
+}
+
+/// An interaction as the fold sees it.
+pub struct Click<'a>(Interaction<'a>);
+
+impl Timed for Click<'_> {
+    fn event_time(&self) -> i64 {
+        self.0.event_time
+    }
+}
+
+impl ClickEvent for Click<'_> {
+    fn session_id(&self) -> &str {
+        &self.0.session_id
+    }
+
+    fn event_id(&self) -> &str {
+        &self.0.event_id
+    }
+
+    fn item_id(&self) -> &str {
+        &self.0.item_id
+    }
+
+    fn dimension(&self, dimension: Dimension) -> &str {
+        dimension.of(&self.0)
+    }
+}
+
+/// Decodes the vectors of items. The decoder must know the vectors' length.
+pub struct ItemEmbeddings(pub Decoder<EmbeddingUpdated<'static>>);
+
+impl Source for ItemEmbeddings {
+    type Event<'a> = ItemChange<'a>;
+
+    fn decode<'a>(&mut self, record: &Record<'a>) -> Result<ItemChange<'a>, SourceError> {
+        if record.value.is_none() {
+            return Ok(ItemChange::Deleted { item_id: deleted_item(record.key)?, time: record.timestamp.max(0) });
+        }
+        let embedding = self.0.decode(record.key, record.value).map_err(source_error)?;
+        match embedding.entity {
+            EntityKind::Item => Ok(ItemChange::Version(embedding)),
+            EntityKind::User => {
+                Err(Rejection::new(Reason::BadValue, "entity is USER: this topic holds the vectors of items").into())
+            }
+        }
+    }
+}
+
+/// The item that a tombstone's key names.
+fn deleted_item(key: Option<&[u8]>) -> Result<&str, Rejection> {
+    let Ok(item_id) = std::str::from_utf8(key.unwrap_or_default()) else {
+        return Err(Rejection::new(Reason::Undecodable, "there is no value, and the key is no text"));
+    };
+    if item_id.is_empty() {
+        return Err(Rejection::new(Reason::EmptyKey, "there is no value, and the key is empty"));
+    }
+    Ok(item_id)
+}
+
+/// An item's new version or its end, as the fold sees it.
+pub enum ItemChange<'a> {
+    /// It has a new vector.
+    Version(EmbeddingUpdated<'a>),
+    /// It is gone from its tombstone's Kafka timestamp on.
+    Deleted {
+        /// The item.
+        item_id: &'a str,
+        /// Epoch ms.
+        time: i64,
+    },
+}
+
+impl Timed for ItemChange<'_> {
+    fn event_time(&self) -> i64 {
+        match self {
+            Self::Version(embedding) => embedding.event_time,
+            Self::Deleted { time, .. } => *time,
+        }
+    }
+}
+
+impl ItemEvent for ItemChange<'_> {
+    fn item_id(&self) -> &str {
+        match self {
+            Self::Version(embedding) => &embedding.entity_id,
+            Self::Deleted { item_id, .. } => item_id,
+        }
+    }
+
+    fn event_id(&self) -> &str {
+        match self {
+            Self::Version(embedding) => &embedding.event_id,
+            Self::Deleted { .. } => "",
+        }
+    }
+
+    fn version(&self) -> Option<NewVersion<'_>> {
+        match self {
+            Self::Version(embedding) => Some(NewVersion {
+                domain: &embedding.domain,
+                model_version: &embedding.model_version,
+                vector: &embedding.vector,
+            }),
+            Self::Deleted { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use records::{DecoderConfig, FixedSchemas, Format};
+
+    use super::*;
+
+    fn source() -> ItemEmbeddings {
+        let config = DecoderConfig { format: Format::Json, vector_length: Some(2), ..DecoderConfig::default() };
+        ItemEmbeddings(Decoder::new(config, Box::new(FixedSchemas::default())))
+    }
+
+    fn decode(entity: &str, vector: &str) -> Result<Vec<f32>, String> {
+        let value = format!(
+            r#"{{"event_id":"e","entity":"{entity}","entity_id":"i","domain":"d","model_version":"m",
+                "vector":{vector},"event_time":7}}"#
+        );
+        let record = Record { key: None, value: Some(value.as_bytes()), timestamp: 0, offset: 0 };
+        let event = source().decode(&record).map_err(|error| error.to_string())?;
+        assert_eq!((event.item_id(), event.event_id(), event.event_time()), ("i", "e", 7));
+        Ok(event.version().unwrap().vector.to_vec())
+    }
+
+    #[test]
+    fn vectors_that_have_no_direction_or_another_length_are_bad_input_and_users_are_none_of_ours() {
+        assert_eq!(decode("ITEM", "[1, -2.5]").unwrap(), [1.0, -2.5]);
+        for vector in ["[1]", "[1, 2, 3]", "[0, 0]", "[1e39, 0]", "[]", "null", r#"["1", 2]"#] {
+            assert!(decode("ITEM", vector).unwrap_err().starts_with("bad_vector"), "{vector}");
+        }
+        assert!(decode("USER", "[1, 2]").unwrap_err().starts_with("bad_value"));
+    }
+
+    #[test]
+    fn a_tombstone_deletes_its_keys_item() {
+        let delete = |key: Option<&[u8]>| {
+            let record = Record { key, value: None, timestamp: 70, offset: 0 };
+            let event = source().decode(&record).map_err(|error| error.to_string())?;
+            assert!(event.version().is_none());
+            Ok::<_, String>((event.item_id().to_owned(), event.event_time()))
+        };
+        assert_eq!(delete(Some(b"i")), Ok(("i".to_owned(), 70)));
+        assert!(delete(None).unwrap_err().starts_with("empty_key"));
+        assert!(delete(Some(b"\xff")).unwrap_err().starts_with("undecodable"));
+    }
+}
