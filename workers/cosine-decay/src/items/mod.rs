@@ -142,22 +142,15 @@ impl<S, E: RowEncoder> ItemsFold<S, E> {
         })
     }
 
-    /// Lets a version be its item's newest one.
-    fn enter(
-        &mut self,
-        version: &Waiting,
-        vector: &[f32],
-        table: &ItemTable,
-        groups: &mut Groups<RateSummary>,
-        out: &mut FoldOutput,
-    ) {
+    /// Lets a version be its item's newest one; false where it is a deletion.
+    fn enter(&mut self, version: &Waiting, vector: &[f32], groups: &mut Groups<RateSummary>) -> bool {
         let item = &mut self.slab[version.item];
         item.waiting -= 1;
         let before = std::mem::replace(&mut item.since, (!vector.is_empty()).then_some(version.time));
         if vector.is_empty() {
             self.heap_bytes -= item.observations.bytes();
             item.observations = Observations::default();
-            return;
+            return false;
         }
         if let Some(before) = before.filter(|before| *before < version.time) {
             self.limit.grouping().group_key(|_| version.domain.as_str(), &mut self.key);
@@ -165,14 +158,22 @@ impl<S, E: RowEncoder> ItemsFold<S, E> {
             share_of(groups, &self.key).fit.add(version.time - before, cosine);
         }
         self.newest.row_mut(version.item).copy_from_slice(vector);
-        self.observe(version, vector, table, out);
+        true
     }
 
-    /// Looks where a version lies among the other items.
-    fn observe(&mut self, version: &Waiting, vector: &[f32], table: &ItemTable, out: &mut FoldOutput) {
+    /// Looks where the item of a version lies among the other items. All of them are taken as of the version's time, itself
+    /// too: where it has several versions of one time, each finds the newest of them there.
+    fn observe<'a>(
+        &mut self,
+        version: &Waiting,
+        vector: &[f32],
+        as_of_then: impl FnOnce() -> &'a [f32],
+        table: &ItemTable,
+        out: &mut FoldOutput,
+    ) {
         let Some(rule) = &self.settings.retraining else { return };
         let item = &mut self.slab[version.item];
-        let side = Side::new(vector);
+        let side = Side::new(as_of_then());
         let mut nearest = Nearest::new(rule.neighbours);
         for (other, squares) in table.others_as_of(item.id.as_str(), version.time) {
             nearest.offer(side.with_squares(other, squares));
@@ -287,8 +288,10 @@ where
             let (pane_end, mut pane) = entry.remove_entry();
             pane.sort(|item| self.slab[item].id.as_bytes());
             let mut groups = Groups::new();
-            for (version, vector) in pane.iter() {
-                self.enter(version, vector, table, &mut groups, out);
+            for (index, (version, vector)) in pane.iter().enumerate() {
+                if self.enter(version, vector, &mut groups) {
+                    self.observe(version, vector, || pane.vector_as_of_then(index), table, out);
+                }
             }
             self.sums.enter(pane_end, groups);
         }

@@ -54,6 +54,15 @@ impl Pane {
         self.waiting.iter().map(|waiting| (waiting, waiting.vector(&self.components)))
     }
 
+    /// The vector that the item of the version at `index` has as of that version's time: that of the last version of this
+    /// time, in the order of [`sort`](Self::sort).
+    pub(crate) fn vector_as_of_then(&self, index: usize) -> &[f32] {
+        let version = &self.waiting[index];
+        let of_then = self.waiting[index..].iter().take_while(|other| other.time == version.time);
+        let vectors = of_then.filter(|other| other.item == version.item).map(|other| other.vector(&self.components));
+        vectors.filter(|vector| !vector.is_empty()).last().unwrap_or_default()
+    }
+
     /// Sorts by time and event id; `id_of` gives an item's id. Should two versions agree in both, what else they say
     /// decides, so that no order of arrival shows.
     pub(crate) fn sort<'a>(&mut self, id_of: impl Fn(u32) -> &'a [u8]) {
@@ -121,4 +130,29 @@ impl Waiting {
 /// Orders two vectors by their bits.
 pub(crate) fn compare_bits(left: &[f32], right: &[f32]) -> Ordering {
     left.iter().map(|component| component.to_bits()).cmp(right.iter().map(|component| component.to_bits()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_one_item_and_time_find_the_newest_of_them() {
+        let mut pane = Pane::default();
+        for (item, time, event_id, vector) in [
+            (0, 2, "a", &[5.0][..]),
+            (0, 1, "c", &[4.0]),
+            (1, 1, "d", &[3.0]),
+            (0, 1, "z", &[]),
+            (1, 1, "b", &[2.0]),
+            (0, 1, "a", &[1.0]),
+        ] {
+            pane.push((item, time, event_id), ("d", "m"), vector);
+        }
+        pane.sort(|item| [b"i".as_slice(), b"j"][item as usize]);
+        let own: Vec<f32> = pane.iter().flat_map(|(_, vector)| vector).copied().collect();
+        let as_of_then: Vec<f32> = [0, 1, 2, 3, 5].iter().flat_map(|at| pane.vector_as_of_then(*at)).copied().collect();
+        assert_eq!(own, [1.0, 2.0, 4.0, 3.0, 5.0]);
+        assert_eq!(as_of_then, [4.0, 3.0, 4.0, 3.0, 5.0]);
+    }
 }
