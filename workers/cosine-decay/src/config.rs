@@ -32,7 +32,7 @@ pub struct Configuration {
     pub idle_timeout: HumanDuration,
     pub session_gap: HumanDuration,
     pub lambda: f64,
-    pub lambda_by_domain: BTreeMap<String, f64>,
+    pub lambda_by_domain: BTreeMap<String, DomainLambda>,
     pub dimensions: Vec<Dimension>,
     pub max_groups: u32,
     pub merge_key: Vec<Dimension>,
@@ -53,6 +53,30 @@ pub struct Configuration {
     pub runtime: RuntimeConfig,
     pub http: Http,
     pub log: Log,
+}
+
+/// The decay of one domain, per hour.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "WrittenLambda")]
+pub struct DomainLambda(pub f64);
+
+/// What stands in the configuration for [`DomainLambda`]: a variable or `--set` of a key that has no default is text.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "it must be a number")]
+enum WrittenLambda {
+    Number(f64),
+    Text(String),
+}
+
+impl TryFrom<WrittenLambda> for DomainLambda {
+    type Error = String;
+
+    fn try_from(written: WrittenLambda) -> Result<Self, String> {
+        match written {
+            WrittenLambda::Number(lambda) => Ok(Self(lambda)),
+            WrittenLambda::Text(text) => text.parse().map(Self).map_err(|_| "it must be a number".to_owned()),
+        }
+    }
 }
 
 /// Where rows and refused records go.
@@ -88,7 +112,7 @@ impl Configuration {
             grouping: Grouping::new(&self.dimensions, &self.merge_key),
             max_groups: self.max_groups as usize,
             session_gap: self.session_gap.as_millis(),
-            decay: Decay { lambda: self.lambda, by_domain: self.lambda_by_domain.clone() },
+            decay: Decay { lambda: self.lambda, by_domain: self.by_domain() },
             vector_dimensions: self.vector_dimensions as usize,
             rate_windows: windows(self.decay_rate_window, self.decay_rate_slide),
             retraining: (self.neighbours > 0).then_some(retraining),
@@ -112,13 +136,17 @@ impl Configuration {
             self.max_future_skew.as_millis(),
             self.session_gap.as_millis(),
             self.lambda,
-            self.lambda_by_domain,
+            self.by_domain(),
             Grouping::new(&self.dimensions, &self.merge_key).semantics(),
             self.max_groups,
             self.vector_dimensions,
             self.decay_rate_window.as_millis(),
             self.decay_rate_slide.as_millis(),
         )
+    }
+
+    fn by_domain(&self) -> BTreeMap<String, f64> {
+        self.lambda_by_domain.iter().map(|(domain, lambda)| (domain.clone(), lambda.0)).collect()
     }
 
     fn validate_times(&self, problems: &mut Problems) {
@@ -146,7 +174,7 @@ impl Configuration {
         if !is_rate(self.lambda) {
             problems.add("lambda", self.lambda, "0 or more");
         }
-        for (domain, lambda) in self.lambda_by_domain.iter().filter(|(_, lambda)| !is_rate(**lambda)) {
+        for (domain, lambda) in self.by_domain().iter().filter(|(_, lambda)| !is_rate(**lambda)) {
             problems.add(format!("lambda_by_domain.{domain}"), lambda, "0 or more");
         }
     }

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use cosine_decay::clicks::{ClicksFold, PairSummary};
-use cosine_decay::event::ClickEvent;
+use cosine_decay::event::{ClickEvent, ItemEvent, NewVersion};
+use cosine_decay::items::{ItemsFold, RateSummary};
 use cosine_decay::merge::GroupMerge;
 use cosine_decay::rows::{PairsRow, RateRow, RetrainRow, RowEncoder};
 use cosine_decay::settings::{Decay, Retraining, Settings};
@@ -260,6 +261,157 @@ impl Clicks {
         let mut restored = ClicksFold::new(&self.settings);
         restored.restore(&bytes).unwrap();
         *fold = restored;
+    }
+
+    pub fn live_keys(&self) -> u64 {
+        self.partitions.iter().map(|partition| partition.fold.size().keys).sum()
+    }
+}
+
+/// A new version of an item, or its end.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Version {
+    pub time: i64,
+    pub event_id: String,
+    pub item_id: String,
+    pub domain: String,
+    /// Empty for a deletion.
+    pub vector: Vec<f32>,
+}
+
+impl Timed for &Version {
+    fn event_time(&self) -> i64 {
+        self.time
+    }
+}
+
+impl ItemEvent for &Version {
+    fn item_id(&self) -> &str {
+        &self.item_id
+    }
+    fn event_id(&self) -> &str {
+        &self.event_id
+    }
+    fn version(&self) -> Option<NewVersion<'_>> {
+        let version = NewVersion { domain: &self.domain, model_version: "model", vector: &self.vector };
+        (!self.vector.is_empty()).then_some(version)
+    }
+}
+
+/// Versions come from memory here.
+pub struct NoVersions;
+
+impl Source for NoVersions {
+    type Event<'a> = &'a Version;
+    fn decode<'a>(&mut self, _: &Record<'a>) -> Result<&'a Version, SourceError> {
+        Err(Rejection::new(Reason::Undecodable, "this source decodes nothing").into())
+    }
+}
+
+/// A source partition of versions.
+struct ItemPartition {
+    fold: ItemsFold<NoVersions, JsonRows>,
+    watermark: i64,
+    closed: i64,
+}
+
+/// The pipeline of items without Kafka, and the table that it feeds.
+pub struct Items {
+    settings: Settings,
+    bound: i64,
+    partitions: Vec<ItemPartition>,
+    pub table: ItemTable,
+    pub merges: Merges<RateSummary>,
+    /// Requests by item.
+    pub requests: BTreeMap<String, Vec<String>>,
+}
+
+impl Items {
+    pub fn new(settings: Settings, bound: i64, partitions: usize) -> Self {
+        let partition =
+            |_| ItemPartition { fold: ItemsFold::new(&settings, JsonRows), watermark: i64::MIN, closed: i64::MIN };
+        Self {
+            bound,
+            partitions: (0..partitions).map(partition).collect(),
+            table: ItemTable::new(settings.vector_dimensions),
+            merges: Merges::new(settings.rate_windows, &settings.rate_limit(), settings.revision, 1),
+            requests: BTreeMap::new(),
+            settings,
+        }
+    }
+
+    /// Takes a version in and closes what the slowest partition allows; false where the version is late.
+    pub fn push(&mut self, partition: usize, version: &Version) -> bool {
+        let ItemPartition { fold, watermark, .. } = &mut self.partitions[partition];
+        if version.time <= *watermark {
+            return false;
+        }
+        let mark = Some(*watermark).filter(|watermark| *watermark > i64::MIN);
+        let mut out = FoldOutput::new(1).with_mark(mark);
+        fold.apply(&version, &mut out);
+        *watermark = (*watermark).max(version.time - self.bound);
+        self.write(&out, mark);
+        self.close(self.complete());
+        true
+    }
+
+    /// The table is complete up to there.
+    pub fn complete(&self) -> i64 {
+        self.partitions.iter().map(|partition| partition.watermark).min().unwrap()
+    }
+
+    fn write(&mut self, out: &FoldOutput, mark: Option<i64>) {
+        for (key, value) in out.entries() {
+            match value {
+                Some(value) => self.table.put(key, value, mark).unwrap(),
+                None => self.table.remove(key),
+            }
+        }
+    }
+
+    fn close(&mut self, reached: i64) {
+        for ItemPartition { fold, closed, .. } in &mut self.partitions {
+            while let Some(end) = fold.next_end(*closed).filter(|end| *end <= reached) {
+                assert!(end > *closed && end % self.settings.rate_windows.slide() == 0, "{end} after {closed}");
+                let mut out = FoldOutput::new(1);
+                fold.close(end, &self.table, &mut out);
+                *closed = end;
+                self.merges.take(&out);
+                for record in out.records.iter() {
+                    assert_eq!(record.topic, cosine_decay::rows::RETRAIN_TOPIC);
+                    let [key, value] =
+                        [record.key, record.value].map(|text| String::from_utf8(text.unwrap().to_vec()).unwrap());
+                    self.requests.entry(key).or_default().push(value);
+                }
+            }
+        }
+    }
+
+    /// Closes everything up to `watermark`, in folds and merges.
+    pub fn finish(&mut self, watermark: i64) {
+        self.close(watermark);
+        self.merges.close(watermark);
+    }
+
+    /// Lets entries go that no lookup as of `horizon` or later needs.
+    pub fn prune(&mut self, horizon: i64) {
+        for partition in 0..self.partitions.len() {
+            let ItemPartition { fold, watermark, .. } = &mut self.partitions[partition];
+            let mut out = FoldOutput::new(1).with_mark(Some(*watermark));
+            fold.prune(horizon, &mut out);
+            self.write(&out, None);
+        }
+    }
+
+    /// Replaces a partition's fold by one that is loaded from its snapshot.
+    pub fn restart(&mut self, partition: usize) {
+        let fold = &mut self.partitions[partition].fold;
+        let mut bytes = Vec::new();
+        fold.snapshot(&mut bytes);
+        // also where there was another state before
+        for _ in 0..2 {
+            fold.restore(&bytes).unwrap();
+        }
     }
 
     pub fn live_keys(&self) -> u64 {
