@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use measures::{Bins, BinsError, Estimator, MAX_BINS, Normalise, Scorer};
-use records::Format;
 use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
 use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
+use worker::{MetricWorker, SourceConfig, check_topic, check_windows};
 
 use crate::dimensions::{Dimension, Grouping};
 use crate::settings::Settings;
@@ -89,15 +89,6 @@ pub enum EstimatorConfig {
     ChaoShen,
 }
 
-/// Where interactions come from.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct SourceConfig {
-    pub topic: String,
-    pub format: Format,
-}
-
 /// Where rows and refused records go.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -164,14 +155,9 @@ impl Configuration {
     }
 
     fn validate_windows(&self, problems: &mut Problems) {
-        let (window, slide) = (self.window.as_millis(), self.slide.as_millis());
-        if slide == 0 {
-            problems.add("slide", self.slide, "longer than 0s");
-        }
-        if window == 0 || window > MAX_WINDOW_MS {
-            problems.add("window", self.window, "longer than 0s and at most 49d");
-        } else if slide > 0 && window % slide != 0 {
-            problems.add("window", self.window, format!("a multiple of the slide ({})", self.slide));
+        check_windows(problems, self.window, self.slide);
+        if self.window.as_millis() > MAX_WINDOW_MS {
+            problems.add("window", self.window, "at most 49d");
         }
     }
 
@@ -210,20 +196,6 @@ impl Configuration {
 fn shown(dimensions: &[Dimension]) -> String {
     let names: Vec<String> = dimensions.iter().map(|dimension| format!("{:?}", dimension.name())).collect();
     format!("[{}]", names.join(", "))
-}
-
-fn check_topic(problems: &mut Problems, key: &str, name: &str) {
-    let named = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.is_empty() || name.len() > 249 || !name.chars().all(named) || name == "." || name == ".." {
-        let allowed = "the name of a Kafka topic: 1 to 249 letters, digits, '.', '_' and '-'";
-        problems.add(key, format!("{name:?}"), allowed);
-    }
-}
-
-impl Validate for SourceConfig {
-    fn validate(&self, problems: &mut Problems) {
-        check_topic(problems, "topic", &self.topic);
-    }
 }
 
 impl Validate for Topics {
@@ -275,8 +247,27 @@ impl service::Settings for Configuration {
     }
 }
 
+impl MetricWorker for Configuration {
+    fn kafka(&self) -> &Kafka {
+        &self.kafka
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn runtime(&self) -> &RuntimeConfig {
+        &self.runtime
+    }
+
+    fn threads(&self) -> usize {
+        self.threads
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use records::Format;
     use service::{Sources, load};
 
     use super::*;
