@@ -49,6 +49,16 @@ impl<'a> Datum<'a> {
         std::str::from_utf8(text).ok().map(Text::from)
     }
 
+    /// An array of floats in one block, which is how arrays are nearly always written; not an empty one.
+    #[inline]
+    pub(crate) fn floats(&mut self) -> Option<Vec<f32>> {
+        let bytes = usize::try_from(self.long()?).ok()?.checked_mul(size_of::<f32>())?;
+        let (floats, rest) = self.0.split_at_checked(bytes)?;
+        self.0 = rest;
+        let floats: Vec<f32> = floats.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        (!floats.is_empty() && self.long()? == 0).then_some(floats)
+    }
+
     /// Index of a union's branch or of an enum's symbol.
     #[inline]
     pub(crate) fn index(&mut self) -> Option<usize> {

@@ -107,17 +107,21 @@ impl<R: Input> Decoder<R> {
                 format!("key and value are {size} bytes, above max_record_bytes = {}", self.config.max_record_bytes);
             return Err(Rejection::new(Reason::TooLarge, message).into());
         }
-        let limits = Limits { vector_length: self.config.vector_length };
-        Ok(R::check(raw, &limits)?)
+        Ok(R::check(raw, &self.limits())?)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { vector_length: self.config.vector_length }
     }
 
     fn decode_avro<'a>(&mut self, size: usize, value: &'a [u8]) -> Result<R::Of<'a>, DecodeError> {
         let (id, datum) = wire::read(value).map_err(|error| Rejection::new(Reason::Undecodable, error.to_string()))?;
         let within_size = size <= self.config.max_record_bytes;
+        let limits = self.limits();
         let writer = self.writer_schema(id)?;
         if writer.is_own
             && within_size
-            && let Some(record) = R::read_own(datum)
+            && let Some(record) = R::read_own(datum, &limits)
         {
             return Ok(record);
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::datum::Datum;
 use crate::field::{Input, Limits, LongField, SymbolField, Symbolic, TextField, VectorField};
 use crate::{Rejection, Text};
 
@@ -86,5 +87,27 @@ impl Input for EmbeddingUpdated<'static> {
             domain,
             model_version,
         })
+    }
+
+    fn read_own<'a>(datum: &'a [u8], limits: &Limits) -> Option<Self::Of<'a>> {
+        let mut datum = Datum::new(datum);
+        // evaluated in this order, the schema's
+        let record = EmbeddingUpdated {
+            event_id: datum.text()?,
+            entity: EntityKind::SYMBOLS.get(datum.index()?)?.1,
+            entity_id: datum.text()?,
+            domain: datum.text()?,
+            model_version: datum.text()?,
+            vector: datum.floats()?,
+            event_time: datum.long()?,
+        };
+        let vector = &record.vector;
+        let is_good = datum.is_empty()
+            && !record.entity_id.is_empty()
+            && record.event_time >= 0
+            && limits.vector_length.is_none_or(|length| length == vector.len())
+            && vector.iter().all(|number| number.is_finite())
+            && vector.iter().any(|number| *number != 0.0);
+        is_good.then_some(record)
     }
 }

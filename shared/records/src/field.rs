@@ -34,8 +34,8 @@ pub trait Input: AvroRecord {
     /// Decodes and checks a datum that was written with exactly `Self::SCHEMA`, by a shorter way; `None` where there is
     /// no such way, and for everything that is not a good record beyond doubt.
     #[doc(hidden)]
-    fn read_own<'a>(datum: &'a [u8]) -> Option<Self::Of<'a>> {
-        let _ = datum;
+    fn read_own<'a>(datum: &'a [u8], limits: &Limits) -> Option<Self::Of<'a>> {
+        let _ = (datum, limits);
         None
     }
 }

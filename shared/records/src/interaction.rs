@@ -137,7 +137,7 @@ impl Input for Interaction<'static> {
         })
     }
 
-    fn read_own<'a>(datum: &'a [u8]) -> Option<Self::Of<'a>> {
+    fn read_own<'a>(datum: &'a [u8], _limits: &Limits) -> Option<Self::Of<'a>> {
         let mut datum = Datum::new(datum);
         // evaluated in this order, the schema's
         let record = Interaction {

@@ -178,13 +178,16 @@ fn another_semantic_configuration_is_refused_until_the_state_is_reset() {
 
 #[test]
 fn a_second_process_under_the_same_instance_id_ends_with_a_word_about_it() {
-    let source = testkit::topic("amounts", 2, &[]);
+    // enough partitions that each of the four threads has some, and records for all of them: who has nothing to commit
+    // does not meet the other one
+    let source = testkit::topic("amounts", 8, &[]);
+    let keys: Vec<String> = (0..64).map(|key| format!("key-{key}")).collect();
     let worker = testkit::unique("toy");
     let stop_after = |instance: Instance| instance.stop();
     let first = Instance::start(&worker, &source, "same", GroupProtocol::Consumer);
     let second = Instance::start(&worker, &source, "same", GroupProtocol::Consumer);
     eventually("one of the two gives up", DEADLINE, || {
-        produce(&source, [Outgoing::new("a", "1000,1"), Outgoing::new("b", "1000,1")]);
+        produce(&source, keys.iter().map(|key| Outgoing::new(key.as_str(), "1000,1")));
         (first.thread.is_finished() || second.thread.is_finished()).then_some(())
     });
     let ends = [stop_after(first), stop_after(second)];

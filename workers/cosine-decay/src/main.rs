@@ -1,21 +1,21 @@
 //! The worker's binary: wiring only.
 
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 use clap::Parser as _;
 use cosine_decay::avro::{AvroRows, SchemaIds};
 use cosine_decay::clicks::{ClicksFold, PairSummary};
-use cosine_decay::config::{Configuration, SourceConfig, defaults};
+use cosine_decay::config::{Configuration, defaults};
 use cosine_decay::items::{ItemsFold, RateSummary};
 use cosine_decay::merge::GroupMerge;
 use cosine_decay::settings::Settings;
 use cosine_decay::source::{Interactions, ItemEmbeddings};
 use cosine_decay::table::ItemTable;
-use records::{CosineDecay, DecayRate, Decoder, DecoderConfig, Input, RetrainRequest};
-use service::{Arguments, Context, Program};
+use records::{CosineDecay, DecayRate, Decoder, DecoderConfig, Input, Registry, RetrainRequest};
+use service::{Arguments, Program};
 use streaming::window::Windows;
-use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, Runtime, SharedTable, Topology};
+use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, SharedTable, Topology};
+use worker::SourceConfig;
 
 const NAME: &str = "cosine-decay";
 
@@ -35,42 +35,11 @@ fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     let defaults = defaults();
     let program = Program { name: NAME, version: env!("CARGO_PKG_VERSION"), defaults: &defaults };
-    service::run::<Configuration>(&program, &command_line.arguments, |context| work(&context))
-}
-
-fn work(context: &Context<Configuration>) -> anyhow::Result<()> {
-    let settings = &context.settings;
-    let kafka = settings.kafka.client_config();
-    if context.arguments.reset_state {
-        // no record is processed: schema ids do not matter
-        return Runtime::reset(&topology(context, None)?, &settings.runtime, &kafka);
-    }
-    let _http = context.serve()?;
-    let registry = registry(context)?;
-    let topology = topology(context, Some(&registry))?;
-    let create = context.arguments.create_topics;
-    let runtime = Runtime::new(topology, settings.runtime.clone(), kafka, settings.threads, create)?;
-    context.metrics.register("streaming", |registry| runtime.telemetry().register(registry));
-    let (readiness, condition) = (runtime.readiness(), context.health.condition("partitions"));
-    condition.fail("no partitions are assigned");
-    let (switch, shutdown) = (runtime.stop_switch(), context.shutdown.clone());
-    std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
-        while !shutdown.wait_timeout(std::time::Duration::from_millis(200)) {
-            condition.set(readiness.check());
-        }
-        switch.store(true, Ordering::Relaxed);
-    })?;
-    runtime.run()
-}
-
-fn registry(context: &Context<Configuration>) -> anyhow::Result<records::Registry> {
-    let shutdown = context.shutdown.clone();
-    Ok(records::Registry::new((&context.settings.registry).into(), move || shutdown.requested())?)
+    service::run::<Configuration>(&program, &command_line.arguments, |context| worker::run(&context, topology))
 }
 
 /// The worker: items' vectors become the table, decay rates and requests; interactions, with that table, pairs.
-fn topology(context: &Context<Configuration>, registry: Option<&records::Registry>) -> anyhow::Result<Topology> {
-    let configuration = &context.settings;
+fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyhow::Result<Topology> {
     let topics = configuration.topics.clone();
     let ids = match registry {
         Some(registry) => SchemaIds {
@@ -94,7 +63,7 @@ fn topology(context: &Context<Configuration>, registry: Option<&records::Registr
     })
 }
 
-fn pipelines(configuration: &Configuration, ids: SchemaIds, registry: Option<&records::Registry>) -> Vec<Pipeline> {
+fn pipelines(configuration: &Configuration, ids: SchemaIds, registry: Option<&Registry>) -> Vec<Pipeline> {
     let settings = configuration.settings();
     let table = SharedTable::new(ItemTable::new(settings.vector_dimensions));
     let time = |windows: Windows| EventTime {
@@ -130,7 +99,7 @@ fn decoders<R: Input>(
     configuration: &Configuration,
     source: &SourceConfig,
     vector_length: Option<usize>,
-    registry: Option<&records::Registry>,
+    registry: Option<&Registry>,
 ) -> impl Fn() -> Decoder<R> + Send + Sync + 'static {
     let decoding = DecoderConfig {
         format: source.format,
@@ -138,11 +107,5 @@ fn decoders<R: Input>(
         vector_length,
     };
     let registry = registry.cloned();
-    move || {
-        let lookup: Box<dyn records::SchemaLookup> = match &registry {
-            Some(registry) => Box::new(registry.clone()),
-            None => Box::new(records::FixedSchemas::default()),
-        };
-        Decoder::new(decoding, lookup)
-    }
+    move || Decoder::new(decoding, worker::lookup(registry.as_ref()))
 }

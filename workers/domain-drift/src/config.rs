@@ -3,19 +3,19 @@
 use std::collections::BTreeSet;
 
 use measures::{Directions, Scale, ScaleError, Sinkhorn};
-use records::Format;
 use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
 use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
+use worker::{MetricWorker, SourceConfig, check_topic, check_windows};
 
 use crate::distance::ScaledBy;
 use crate::pairs::{Pair, Pairs};
 use crate::projector::{Normalise, Projector};
 use crate::settings::Settings;
 
-/// A domain's summary must fit a record: directions times bins, and sample times dimensions.
-const MAX_SUMMARY: u64 = 1 << 18;
+/// A domain's summary must fit a history record of 900 KiB: so many bins and components of a sample, of 4 bytes each.
+const MAX_SUMMARY: u64 = 224 * 1024;
 
 /// The range of normalised vectors' projections.
 const UNIT_RANGE: [f64; 2] = [-1.0, 1.0];
@@ -132,15 +132,6 @@ pub struct PairConfig {
     pub target: String,
 }
 
-/// Where vectors come from.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct SourceConfig {
-    pub topic: String,
-    pub format: Format,
-}
-
 /// Where rows and refused records go.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -230,15 +221,8 @@ impl Configuration {
     }
 
     fn validate_times(&self, problems: &mut Problems) {
-        let (window, slide) = (self.window.as_millis(), self.slide.as_millis());
-        if slide == 0 {
-            problems.add("slide", self.slide, "longer than 0s");
-        }
-        if window == 0 {
-            problems.add("window", self.window, "longer than 0s");
-        } else if slide > 0 && window % slide != 0 {
-            problems.add("window", self.window, format!("a multiple of the slide ({})", self.slide));
-        }
+        check_windows(problems, ("window", self.window), ("slide", self.slide));
+        let slide = self.slide.as_millis();
         if slide > 0 && self.self_offset.as_millis() % slide != 0 {
             let allowed = format!("0s, or a multiple of the slide ({})", self.slide);
             problems.add("self_offset", self.self_offset, allowed);
@@ -281,9 +265,12 @@ impl Configuration {
         if !(1..=10_000).contains(&self.sinkhorn_iterations) {
             problems.add("sinkhorn_iterations", self.sinkhorn_iterations, "from 1 to 10000");
         }
-        let most = (MAX_SUMMARY / u64::from(self.vector_dimensions.max(1))).clamp(1, 4096);
-        if !(1..=most).contains(&u64::from(self.sinkhorn_sample)) {
-            let allowed = format!("from 1 to {most} with vectors of {} components", self.vector_dimensions);
+        let room = MAX_SUMMARY.saturating_sub(u64::from(self.directions) * u64::from(self.bins));
+        let most = room / u64::from(self.vector_dimensions.max(1));
+        if self.sinkhorn_sample == 0 {
+            problems.add("sinkhorn_sample", self.sinkhorn_sample, "1 or more");
+        } else if self.sinkhorn && u64::from(self.sinkhorn_sample) > most {
+            let allowed = format!("at most {most} (with vector_dimensions) beside directions * bins, of {MAX_SUMMARY}");
             problems.add("sinkhorn_sample", self.sinkhorn_sample, allowed);
         }
         if let PairsConfig::Listed(pairs) = &self.pairs {
@@ -322,17 +309,11 @@ fn shown([low, high]: [f64; 2]) -> String {
     format!("[{low:?}, {high:?}]")
 }
 
-impl Validate for SourceConfig {
-    fn validate(&self, problems: &mut Problems) {
-        problems.check_topic("topic", &self.topic);
-    }
-}
-
 impl Validate for Topics {
     fn validate(&self, problems: &mut Problems) {
-        problems.check_topic("domain_drift", &self.domain_drift);
-        problems.check_topic("late", &self.late);
-        problems.check_topic("dead_letters", &self.dead_letters);
+        check_topic(problems, "domain_drift", &self.domain_drift);
+        check_topic(problems, "late", &self.late);
+        check_topic(problems, "dead_letters", &self.dead_letters);
     }
 }
 
@@ -367,8 +348,27 @@ impl service::Settings for Configuration {
     }
 }
 
+impl MetricWorker for Configuration {
+    fn kafka(&self) -> &Kafka {
+        &self.kafka
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn runtime(&self) -> &RuntimeConfig {
+        &self.runtime
+    }
+
+    fn threads(&self) -> usize {
+        self.threads
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use records::Format;
     use service::{Sources, load};
 
     use super::*;
@@ -508,7 +508,7 @@ mod tests {
             (&["normalise=none", "range=[1, 1]"][..], "range = [1.0, 1.0]"),
             (&["range=[-2, 2]"], "range = [-2.0, 2.0]"),
             (&["bins=10000"], "bins = 10000"),
-            (&["vector_dimensions=4096"], "sinkhorn_sample = 256"),
+            (&["vector_dimensions=4096", "sinkhorn=true"], "sinkhorn_sample = 256"),
             (&[r#"pairs=[{ sources = [], target = "b" }]"#], "pairs[0].sources = []"),
             (&[r#"pairs=[{ sources = ["a", "a"], target = "b" }]"#], r#"pairs[0].sources = ["a", "a"]"#),
             (

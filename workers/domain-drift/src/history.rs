@@ -70,9 +70,11 @@ impl History {
         self.awaited.remove(domain);
     }
 
-    /// Forgets all windows that ended at or before `end`; references stay.
-    pub fn forget(&mut self, end: i64) {
-        self.windows = self.windows.split_off(&(end.saturating_add(1), "".into()));
+    /// Forgets all windows that ended at or before `end`, and says under which keys they were remembered; references stay.
+    pub fn forget(&mut self, end: i64) -> Vec<String> {
+        let kept = self.windows.split_off(&(end.saturating_add(1), "".into()));
+        let forgotten = std::mem::replace(&mut self.windows, kept);
+        forgotten.keys().map(|(end, domain)| window_key(*end, domain)).collect()
     }
 
     /// The windows up to `end` are closed: what was awaited until then had no users.
@@ -100,60 +102,74 @@ impl History {
         }
     }
 
-    /// Appends everything.
-    pub fn encode(&self, into: &mut Vec<u8>) {
-        wire::put_u64(into, self.windows.len() as u64);
-        for ((end, domain), summary) in &self.windows {
-            put_entry(into, *end, domain, summary);
-        }
-        wire::put_u64(into, self.references.len() as u64);
-        for (domain, (end, summary)) in &self.references {
-            put_entry(into, *end, domain, summary);
-        }
-        wire::put_u64(into, self.awaited.len() as u64);
-        for (domain, end) in &self.awaited {
-            put_entry(into, *end, domain, &[]);
-        }
-    }
-
-    /// Reads what [`encode`](Self::encode) has written.
+    /// Takes a summary back that was written once.
     ///
     /// # Errors
-    /// Where the bytes are none of it, or `check` refuses a summary.
-    pub fn decode(
-        reader: &mut Reader<'_>,
+    /// Where key or bytes are none of a window or a reference, or `check` refuses the summary.
+    pub fn recall(
+        &mut self,
+        key: &str,
+        bytes: &[u8],
         check: impl Fn(&[u8]) -> Result<(), RestoreError>,
-    ) -> Result<Self, RestoreError> {
-        let mut history = Self::default();
-        for _ in 0..reader.u64()? {
-            let (end, domain, summary) = entry(reader)?;
-            check(summary)?;
-            history.keep(end, domain, summary);
+    ) -> Result<(), RestoreError> {
+        let mut reader = Reader::new(bytes);
+        let end = reader.i64()?;
+        let summary = reader.bytes()?;
+        reader.finish()?;
+        check(summary)?;
+        if let Some((_, domain)) = key.strip_prefix(WINDOW).and_then(|rest| rest.split_once('/')) {
+            self.keep(end, domain, summary);
+        } else if let Some(domain) = key.strip_prefix(REFERENCE) {
+            self.references.insert(domain.into(), (end, summary.into()));
+        } else {
+            return Err(damaged("a key of no window and no reference"));
         }
-        for _ in 0..reader.u64()? {
-            let (end, domain, summary) = entry(reader)?;
-            check(summary)?;
-            history.refer(end, domain, summary);
+        Ok(())
+    }
+
+    /// Appends what is not written once: the pins of windows that are not closed.
+    pub fn encode_awaited(&self, into: &mut Vec<u8>) {
+        wire::put_u64(into, self.awaited.len() as u64);
+        for (domain, end) in &self.awaited {
+            wire::put_signed(into, i128::from(*end));
+            wire::put_bytes(into, domain.as_bytes());
         }
+    }
+
+    /// Reads what [`encode_awaited`](Self::encode_awaited) has written; the summaries stay.
+    ///
+    /// # Errors
+    /// Where the bytes are none of it.
+    pub fn decode_awaited(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
+        let mut awaited = BTreeMap::new();
         for _ in 0..reader.u64()? {
-            let (end, domain, nothing) = entry(reader)?;
-            if !nothing.is_empty() {
-                return Err(damaged("a summary of a window that is not closed"));
-            }
-            history.awaited.insert(domain.into(), end);
+            let end = reader.i64()?;
+            awaited.insert(reader.text()?.into(), end);
         }
-        Ok(history)
+        self.awaited = awaited;
+        Ok(())
     }
 }
 
-fn put_entry(into: &mut Vec<u8>, end: i64, domain: &str, summary: &[u8]) {
-    wire::put_signed(into, i128::from(end));
-    wire::put_bytes(into, domain.as_bytes());
-    wire::put_bytes(into, summary);
+const WINDOW: &str = "window/";
+const REFERENCE: &str = "reference/";
+
+/// The key under which a window's summary is written once.
+#[must_use]
+pub fn window_key(end: i64, domain: &str) -> String {
+    format!("{WINDOW}{end}/{domain}")
 }
 
-fn entry<'a>(reader: &mut Reader<'a>) -> Result<(i64, &'a str, &'a [u8]), RestoreError> {
-    Ok((reader.i64()?, reader.text()?, reader.bytes()?))
+/// The key under which a domain's reference is written.
+#[must_use]
+pub fn reference_key(domain: &str) -> String {
+    format!("{REFERENCE}{domain}")
+}
+
+/// Appends a summary as [`recall`](History::recall) reads it.
+pub fn put_summary(into: &mut Vec<u8>, end: i64, summary: &[u8]) {
+    wire::put_signed(into, i128::from(end));
+    wire::put_bytes(into, summary);
 }
 
 #[cfg(test)]
@@ -193,24 +209,29 @@ mod tests {
     }
 
     #[test]
-    fn it_reads_back_as_written_and_damage_is_refused() {
+    fn it_comes_back_from_what_was_written_once_and_damage_is_refused() {
+        let fine = |_: &[u8]| Ok(());
         let mut history = History::default();
-        history.keep(10, "a", &[1, 2]);
+        history.keep(10, "a/b", &[1, 2]);
         history.keep(10, "", &[]);
-        history.refer(5, "a", &[3]);
+        history.refer(5, "a/b", &[3]);
         assert_eq!(history.pin(&pin("b", Some(99)), Some(10)), Pinned::Later);
-        let mut bytes = Vec::new();
-        history.encode(&mut bytes);
-        let decode = |bytes: &[u8]| {
-            let mut reader = Reader::new(bytes);
-            let history = History::decode(&mut reader, |_| Ok(()))?;
-            reader.finish().map(|()| history)
-        };
-        assert_eq!(decode(&bytes).unwrap(), history);
-        for cut in 0..bytes.len() {
-            assert!(decode(&bytes[..cut]).is_err(), "cut at {cut}");
+        let mut back = History::default();
+        let written =
+            [(window_key(10, "a/b"), 10, &[1, 2][..]), (window_key(10, ""), 10, &[]), (reference_key("a/b"), 5, &[3])];
+        for (key, end, summary) in &written {
+            let mut bytes = Vec::new();
+            put_summary(&mut bytes, *end, summary);
+            back.recall(key, &bytes, fine).unwrap();
+            assert!(back.recall("other", &bytes, fine).is_err());
+            assert!(back.recall(key, &bytes[..bytes.len() - 1], fine).is_err());
+            let refused = back.recall(key, &bytes, |_| Err(damaged("no summary")));
+            assert!(refused.unwrap_err().to_string().contains("no summary"));
         }
-        let refused = History::decode(&mut Reader::new(&bytes), |_| Err(damaged("no summary")));
-        assert!(refused.unwrap_err().to_string().contains("no summary"));
+        let mut bytes = Vec::new();
+        history.encode_awaited(&mut bytes);
+        back.decode_awaited(&mut Reader::new(&bytes)).unwrap();
+        assert_eq!(back, history);
+        assert_eq!(back.forget(10), [window_key(10, ""), window_key(10, "a/b")]);
     }
 }

@@ -9,7 +9,7 @@ use streaming::output::MergeOutput;
 use streaming::window::Windows;
 
 use crate::distance::Measure;
-use crate::history::{History, Pin, Pinned};
+use crate::history::{History, Pin, Pinned, put_summary, reference_key, window_key};
 use crate::limit::{Limit, MERGED, OTHER};
 use crate::pairs::{JOINED_WITH, Pair, Pairs};
 use crate::rows::{DRIFT_TOPIC, DriftRow, Kind, RowEncoder};
@@ -58,8 +58,16 @@ impl<E: RowEncoder> DriftMerge<E> {
     }
 
     /// Makes a window a domain's reference.
-    pub fn pin(&mut self, pin: &Pin) -> Pinned {
-        self.history.pin(pin, self.closed)
+    pub fn pin(&mut self, pin: &Pin, out: &mut MergeOutput) -> Pinned {
+        let pinned = self.history.pin(pin, self.closed);
+        match (pinned, self.history.reference(&pin.domain)) {
+            (Pinned::Now, Some((end, summary))) => {
+                out.remember(&reference_key(&pin.domain), |into| put_summary(into, end, summary));
+            }
+            (Pinned::Removed, _) => out.forget(&reference_key(&pin.domain)),
+            _ => {}
+        }
+        pinned
     }
 
     /// Merges what is too much.
@@ -156,7 +164,7 @@ impl<E: RowEncoder> DriftMerge<E> {
     }
 
     /// Keeps what later windows are compared with, and forgets what none is any more.
-    fn remember(&mut self, end: i64, domains: &Domains) {
+    fn remember(&mut self, end: i64, domains: &Domains, out: &mut MergeOutput) {
         let mut bytes = Vec::new();
         for (domain, summary) in domains {
             let is_awaited = self.history.awaits(end, domain);
@@ -167,14 +175,18 @@ impl<E: RowEncoder> DriftMerge<E> {
             summary.encode(&mut bytes);
             if self.self_offset.is_some() {
                 self.history.keep(end, domain, &bytes);
+                out.remember(&window_key(end, domain), |into| put_summary(into, end, &bytes));
             }
             if is_awaited {
                 self.history.refer(end, domain, &bytes);
+                out.remember(&reference_key(domain), |into| put_summary(into, end, &bytes));
             }
         }
         self.history.settle(end);
         if let Some(offset) = self.self_offset {
-            self.history.forget(end.saturating_sub(offset));
+            for key in self.history.forget(end.saturating_sub(offset)) {
+                out.forget(&key);
+            }
         }
     }
 }
@@ -204,7 +216,7 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
         let domains = self.limit(groups);
         self.emit_pairs(end, &domains, out);
         self.emit_self_drift(end, &domains, out);
-        self.remember(end, &domains);
+        self.remember(end, &domains, out);
         self.closed = Some(end);
     }
 
@@ -213,7 +225,7 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
         wire::put_u64(into, self.overflowed);
         wire::put_u64(into, u64::from(self.closed.is_some()));
         wire::put_signed(into, i128::from(self.closed.unwrap_or_default()));
-        self.history.encode(into);
+        self.history.encode_awaited(into);
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
@@ -222,9 +234,22 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
         let overflowed = reader.u64()?;
         let has_closed = reader.u64()? == 1;
         let closed = Some(reader.i64()?).filter(|_| has_closed);
-        let history = History::decode(&mut reader, |summary| Summary::decode(summary, &self.shape).map(|_| ()))?;
+        self.history.decode_awaited(&mut reader)?;
         reader.finish()?;
-        (self.overflowed, self.closed, self.history) = (overflowed, closed, history);
+        (self.overflowed, self.closed) = (overflowed, closed);
         Ok(())
+    }
+
+    /// A [`Pin`] as JSON; anything else changes nothing.
+    fn command(&mut self, bytes: &[u8], out: &mut MergeOutput) {
+        if let Ok(pin) = serde_json::from_slice::<Pin>(bytes) {
+            // an unknown window is the sender's to notice: there is no row against a new reference
+            let _ = self.pin(&pin, out);
+        }
+    }
+
+    fn recall(&mut self, key: &str, bytes: &[u8]) -> Result<(), RestoreError> {
+        let shape = &self.shape;
+        self.history.recall(key, bytes, |summary| Summary::decode(summary, shape).map(|_| ()))
     }
 }

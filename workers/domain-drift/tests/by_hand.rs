@@ -225,17 +225,17 @@ fn a_pinned_reference_takes_the_place_of_the_past_and_survives_a_restart() {
     for (number, value) in [(0, 1.0), (1, 3.0), (2, 7.0), (3, 2.0)] {
         assert!(driver.push(0, &vector(10_000 * number + 1, "a", "u", value)));
     }
-    assert_eq!(driver.merge.pin(&pin(Some(20_000))), Pinned::Later);
+    assert_eq!(driver.pin(&pin(Some(20_000))), Pinned::Later);
     driver.restart_merge();
     driver.finish(Some(40_000));
-    assert_eq!(driver.merge.pin(&pin(Some(10_000))), Pinned::Unknown);
+    assert_eq!(driver.pin(&pin(Some(10_000))), Pinned::Unknown);
     let distances: Vec<(i64, f64)> =
         driver.parsed().iter().map(|row| (row["window_end"].as_i64().unwrap(), row["w1"].as_f64().unwrap())).collect();
     // at 20 s against 10 s, then against 20 s
     assert_eq!(distances, [(20_000, 2.0), (30_000, 4.0), (40_000, 1.0)]);
 
     driver.restart_merge();
-    assert_eq!(driver.merge.pin(&pin(None)), Pinned::Removed);
+    assert_eq!(driver.pin(&pin(None)), Pinned::Removed);
     driver.rows.clear();
     assert!(driver.push(0, &vector(49_999, "a", "u", 8.0)));
     driver.finish(Some(50_000));

@@ -2,11 +2,11 @@
 
 use grouping::{Dimension, Grouping};
 use measures::{Bins, BinsError, Estimator, MAX_BINS, Normalise, Scorer};
-use records::Format;
 use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
 use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
+use worker::{MetricWorker, SourceConfig, check_topic, check_windows};
 
 use crate::settings::Settings;
 
@@ -87,15 +87,6 @@ pub enum EstimatorConfig {
     ChaoShen,
 }
 
-/// Where interactions come from.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct SourceConfig {
-    pub topic: String,
-    pub format: Format,
-}
-
 /// Where rows and refused records go.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -161,14 +152,9 @@ impl Configuration {
     }
 
     fn validate_windows(&self, problems: &mut Problems) {
-        let (window, slide) = (self.window.as_millis(), self.slide.as_millis());
-        if slide == 0 {
-            problems.add("slide", self.slide, "longer than 0s");
-        }
-        if window == 0 || window > MAX_WINDOW_MS {
-            problems.add("window", self.window, "longer than 0s and at most 49d");
-        } else if slide > 0 && window % slide != 0 {
-            problems.add("window", self.window, format!("a multiple of the slide ({})", self.slide));
+        check_windows(problems, ("window", self.window), ("slide", self.slide));
+        if self.window.as_millis() > MAX_WINDOW_MS {
+            problems.add("window", self.window, "at most 49d");
         }
     }
 
@@ -189,18 +175,12 @@ impl Configuration {
     }
 }
 
-impl Validate for SourceConfig {
-    fn validate(&self, problems: &mut Problems) {
-        problems.check_topic("topic", &self.topic);
-    }
-}
-
 impl Validate for Topics {
     fn validate(&self, problems: &mut Problems) {
-        problems.check_topic("session_freshness", &self.session_freshness);
-        problems.check_topic("session_entropy", &self.session_entropy);
-        problems.check_topic("late", &self.late);
-        problems.check_topic("dead_letters", &self.dead_letters);
+        check_topic(problems, "session_freshness", &self.session_freshness);
+        check_topic(problems, "session_entropy", &self.session_entropy);
+        check_topic(problems, "late", &self.late);
+        check_topic(problems, "dead_letters", &self.dead_letters);
     }
 }
 
@@ -244,8 +224,27 @@ impl service::Settings for Configuration {
     }
 }
 
+impl MetricWorker for Configuration {
+    fn kafka(&self) -> &Kafka {
+        &self.kafka
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn runtime(&self) -> &RuntimeConfig {
+        &self.runtime
+    }
+
+    fn threads(&self) -> usize {
+        self.threads
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use records::Format;
     use service::{Sources, load};
 
     use super::*;

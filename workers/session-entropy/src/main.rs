@@ -1,17 +1,16 @@
 //! The worker's binary: wiring only.
 
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 use clap::Parser as _;
-use records::{Decoder, DecoderConfig, SessionEntropy, SessionFreshness};
-use service::{Arguments, Context, Program};
+use records::{Decoder, DecoderConfig, Registry, SessionEntropy, SessionFreshness};
+use service::{Arguments, Program};
 use session_entropy::avro::AvroRows;
 use session_entropy::config::{Configuration, defaults};
 use session_entropy::fold::SessionFold;
 use session_entropy::merge::GroupMerge;
 use session_entropy::source::Interactions;
-use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, Runtime, Topology};
+use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, Topology};
 
 const NAME: &str = "session-entropy";
 
@@ -31,42 +30,11 @@ fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     let defaults = defaults();
     let program = Program { name: NAME, version: env!("CARGO_PKG_VERSION"), defaults: &defaults };
-    service::run::<Configuration>(&program, &command_line.arguments, |context| work(&context))
-}
-
-fn work(context: &Context<Configuration>) -> anyhow::Result<()> {
-    let settings = &context.settings;
-    let kafka = settings.kafka.client_config();
-    if context.arguments.reset_state {
-        // no record is processed: schema ids do not matter
-        return Runtime::reset(&topology(context, None)?, &settings.runtime, &kafka);
-    }
-    let _http = context.serve()?;
-    let registry = registry(context)?;
-    let topology = topology(context, Some(&registry))?;
-    let create = context.arguments.create_topics;
-    let runtime = Runtime::new(topology, settings.runtime.clone(), kafka, settings.threads, create)?;
-    context.metrics.register("streaming", |registry| runtime.telemetry().register(registry));
-    let (readiness, condition) = (runtime.readiness(), context.health.condition("partitions"));
-    condition.fail("no partitions are assigned");
-    let (switch, shutdown) = (runtime.stop_switch(), context.shutdown.clone());
-    std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
-        while !shutdown.wait_timeout(std::time::Duration::from_millis(200)) {
-            condition.set(readiness.check());
-        }
-        switch.store(true, Ordering::Relaxed);
-    })?;
-    runtime.run()
-}
-
-fn registry(context: &Context<Configuration>) -> anyhow::Result<records::Registry> {
-    let shutdown = context.shutdown.clone();
-    Ok(records::Registry::new((&context.settings.registry).into(), move || shutdown.requested())?)
+    service::run::<Configuration>(&program, &command_line.arguments, |context| worker::run(&context, topology))
 }
 
 /// The worker: one pipeline from interactions to rows.
-fn topology(context: &Context<Configuration>, registry: Option<&records::Registry>) -> anyhow::Result<Topology> {
-    let configuration = &context.settings;
+fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyhow::Result<Topology> {
     let topics = configuration.topics.clone();
     let (freshness, entropy) = match registry {
         Some(registry) => (
@@ -89,11 +57,7 @@ fn topology(context: &Context<Configuration>, registry: Option<&records::Registr
     };
     let (fold_settings, lookup) = (settings.clone(), registry.cloned());
     let fold = move || {
-        let lookup: Box<dyn records::SchemaLookup> = match &lookup {
-            Some(registry) => Box::new(registry.clone()),
-            None => Box::new(records::FixedSchemas::default()),
-        };
-        let source = Interactions(Decoder::new(decoding, lookup));
+        let source = Interactions(Decoder::new(decoding, worker::lookup(lookup.as_ref())));
         (source, SessionFold::new(&fold_settings, AvroRows::new(freshness, entropy)))
     };
     let merge = move || GroupMerge::new(&settings, AvroRows::new(freshness, entropy));

@@ -1,4 +1,4 @@
-//! The course of freshness, asked of ClickHouse.
+//! The courses of what the demo plots, asked of ClickHouse.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ const PANELS: usize = 4;
 struct Point {
     name: String,
     time: i64,
-    freshness: f64,
+    value: f64,
 }
 
 /// A dimension, and the mean freshness of its most frequent values over time; the dimension is the first one of segment
@@ -22,12 +22,7 @@ struct Point {
 pub(super) fn freshness(query: &dyn Fn(&str) -> Result<String>) -> Result<(&'static str, Vec<Series>)> {
     let mut found = ("user_segment", Vec::new());
     for dimension in ["user_segment", "domain"] {
-        let answer = query(&statement(dimension))?;
-        let mut series: BTreeMap<String, Vec<(i64, f64)>> = BTreeMap::new();
-        for line in answer.lines() {
-            let point: Point = serde_json::from_str(line).with_context(|| format!("no point of a course: {line}"))?;
-            series.entry(point.name).or_default().push((point.time, point.freshness));
-        }
+        let series = courses(&query(&statement(dimension))?)?;
         let has_values = series.keys().any(|name| !name.is_empty());
         found = (
             dimension,
@@ -40,10 +35,38 @@ pub(super) fn freshness(query: &dyn Fn(&str) -> Result<String>) -> Result<(&'sta
     Ok(found)
 }
 
+/// How far the domains lie from each other over time, by pairs.
+pub(super) fn drift(query: &dyn Fn(&str) -> Result<String>) -> Result<Vec<Series>> {
+    const STATEMENT: &str = "SELECT concat(sources, ' from ', target) AS name, \
+        toUnixTimestamp64Milli(window_end) AS time, w1_scaled AS value \
+        FROM recwatch.domain_drift FINAL WHERE kind = 'pair' AND gamma IS NOT NULL ORDER BY name, time LIMIT 100000 \
+        FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers = 0";
+    let series = courses(&query(STATEMENT)?)?.into_iter().take(PANELS);
+    Ok(series
+        .map(|(name, points)| {
+            let highest = points.iter().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
+            Series { name: format!("{name}: mean {:.2}, highest {highest:.2}", mean(&points)), points }
+        })
+        .collect())
+}
+
+fn courses(answer: &str) -> Result<BTreeMap<String, Vec<(i64, f64)>>> {
+    let mut series: BTreeMap<String, Vec<(i64, f64)>> = BTreeMap::new();
+    for line in answer.lines() {
+        let point: Point = serde_json::from_str(line).with_context(|| format!("no point of a course: {line}"))?;
+        series.entry(point.name).or_default().push((point.time, point.value));
+    }
+    Ok(series)
+}
+
+fn mean(points: &[(i64, f64)]) -> f64 {
+    points.iter().map(|point| point.1).sum::<f64>() / points.len().max(1) as f64
+}
+
 fn statement(dimension: &str) -> String {
     format!(
         "SELECT {dimension} AS name, toUnixTimestamp64Milli(window_end) AS time, \
-         sum(mean_freshness * sessions) / sum(sessions) AS freshness \
+         sum(mean_freshness * sessions) / sum(sessions) AS value \
          FROM recwatch.session_entropy FINAL WHERE sessions > 0 AND {dimension} IN ( \
          SELECT {dimension} FROM recwatch.session_entropy FINAL GROUP BY {dimension} \
          ORDER BY sum(events) DESC, {dimension} LIMIT {PANELS}) \
@@ -55,9 +78,8 @@ fn statement(dimension: &str) -> String {
 /// The name with the mean and the lowest value.
 fn title(name: &str, points: &[(i64, f64)]) -> String {
     let name = if name.is_empty() { "(none)" } else { name };
-    let mean = points.iter().map(|point| point.1).sum::<f64>() / points.len().max(1) as f64;
     let lowest = points.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
-    format!("{name}: mean {mean:.2}, lowest {lowest:.2}")
+    format!("{name}: mean {:.2}, lowest {lowest:.2}", mean(points))
 }
 
 #[cfg(test)]
@@ -68,7 +90,7 @@ mod tests {
     fn points_of_one_name_are_one_series_with_mean_and_lowest() {
         let answer = |_: &str| -> Result<String> {
             Ok([("a", 1, 0.5), ("a", 2, 0.7), ("b", 1, 0.25)]
-                .map(|(name, time, value)| format!(r#"{{"name":"{name}","time":{time},"freshness":{value}}}"#))
+                .map(|(name, time, value)| format!(r#"{{"name":"{name}","time":{time},"value":{value}}}"#))
                 .join("\n"))
         };
         let (dimension, series) = freshness(&answer).unwrap();
@@ -81,10 +103,22 @@ mod tests {
     }
 
     #[test]
+    fn pairs_of_domains_are_a_series_each_with_mean_and_highest() {
+        let answer = |_: &str| -> Result<String> {
+            Ok([("a from b", 1, 0.5), ("a from b", 2, 0.7)]
+                .map(|(name, time, value)| format!(r#"{{"name":"{name}","time":{time},"value":{value}}}"#))
+                .join("\n"))
+        };
+        let series = drift(&answer).unwrap();
+        let name = "a from b: mean 0.60, highest 0.70".to_owned();
+        assert_eq!(series, [Series { name, points: vec![(1, 0.5), (2, 0.7)] }]);
+    }
+
+    #[test]
     fn without_segments_the_course_goes_by_domain() {
         let answer = |statement: &str| -> Result<String> {
             let name = if statement.starts_with("SELECT user_segment") { "" } else { "books" };
-            Ok(format!(r#"{{"name":"{name}","time":1,"freshness":0.5}}"#))
+            Ok(format!(r#"{{"name":"{name}","time":1,"value":0.5}}"#))
         };
         let (dimension, series) = freshness(&answer).unwrap();
         assert_eq!((dimension, series.len()), ("domain", 1));

@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use crate::generator::Shape;
 use crate::recording::{Content, Feed, Recording};
-use crate::replay::{METRIC_WORKERS, Plan, Protocol, Run, WRITER};
+use crate::replay::{METRIC_WORKERS, MetricWorker, Plan, Protocol, Run, WRITER};
 use crate::terminal::plot;
 use crate::{Load, Progress};
 
@@ -34,28 +34,35 @@ const COURSE: Duration = Duration::from_secs(2 * 3_600 + 300);
 /// # Errors
 /// Something cannot be started, read or asked.
 pub fn run(demo: &Demo, progress: &dyn Progress) -> Result<bool> {
-    let recording = match &demo.input {
-        Some(file) => Recording::open(file, Content::Interactions)?,
-        None => Recording::generated(Shape::demo(demo.seed, beginning()), None),
+    let recordings = match &demo.input {
+        Some(file) => vec![Recording::open(file, Content::Interactions)?],
+        None => {
+            let shape = Shape::demo(demo.seed, beginning());
+            vec![Recording::generated_users(&shape), Recording::generated(shape, None)]
+        }
     };
+    let contents: BTreeSet<Content> = recordings.iter().map(Recording::content).collect();
+    let workers = METRIC_WORKERS.into_iter().filter(|worker| worker.sources.iter().all(|of| contents.contains(of)));
+    let workers: Vec<MetricWorker> = workers.collect();
+    // Nothing comes after the last line: nobody has to be waited for long.
+    let idle = workers.iter().map(|worker| format!("{}.idle_timeout=3s", worker.name));
+    // The episode is short: an hour's window would smear it.
+    let short = ["domain-drift.window=15m", "domain-drift.slide=1m"].map(str::to_owned);
+    let short = short.into_iter().filter(|_| contents.contains(&Content::UserEmbeddings));
     let plan = Plan {
-        workers: METRIC_WORKERS.to_vec(),
+        settings: idle.chain(short).filter_map(|setting| setting.parse().ok()).collect(),
+        workers,
         instances: 1,
         partitions: 4,
         protocol: Protocol::default(),
-        // Nothing comes after the last line: nobody has to be waited for long.
-        settings: METRIC_WORKERS
-            .iter()
-            .filter_map(|worker| format!("{}.idle_timeout=3s", worker.name).parse().ok())
-            .collect(),
-        contents: BTreeSet::from([Content::Interactions]),
+        contents,
         rate: None,
         faults: Vec::new(),
         load: Load::Short,
         writer: true,
     };
     let mut run = Run::start(plan, progress)?;
-    run.publish(Feed::in_file_order(vec![recording]))?;
+    run.publish(Feed::in_file_order(recordings))?;
     run.complete()?;
     if !demo.keep {
         run.stop_workers()?;
@@ -88,6 +95,12 @@ fn show(run: &Run<'_>, demo: &Demo) -> Result<()> {
     print!("{}", plot::panels(&series, plot::Size { columns: 80, rows: 5 }));
     if demo.input.is_none() {
         println!("The generator lets the sessions of returning shoppers scatter for twenty minutes, after one hour.");
+        let series = course::drift(&query)?;
+        println!(
+            "\nHow far the users of the departments lie from each other, in standard deviations of their vectors' projections\n"
+        );
+        print!("{}", plot::panels(&series, plot::Size { columns: 80, rows: 5 }));
+        println!("In the same twenty minutes the readers' taste drifts away from what it was.");
     }
     let url = run.stack().clickhouse_url();
     println!(

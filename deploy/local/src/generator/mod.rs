@@ -7,6 +7,7 @@
 mod event;
 mod random;
 mod shopper;
+mod users;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -17,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 pub use event::{Event, Kind};
 use random::{chance, exponential};
 use shopper::Shopper;
+pub use users::{UserVector, UserVectors};
 
 /// The mean number of events of a generated session, as measured by a test below.
 const EVENTS_PER_SESSION: f64 = 8.7;

@@ -12,11 +12,16 @@ pub(super) fn exponential(random: &mut impl Rng) -> f64 {
     -(1.0 - random.random::<f64>()).ln()
 }
 
-/// Log-normal: `median` times `e` to the power of a normal value with deviation `sigma`.
-pub(super) fn log_normal(random: &mut impl Rng, median: f64, sigma: f64) -> f64 {
+/// Normal with mean 0 and deviation 1.
+pub(super) fn normal(random: &mut impl Rng) -> f64 {
     let radius = (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
     let angle = std::f64::consts::TAU * random.random::<f64>();
-    median * (sigma * radius * angle.cos()).exp()
+    radius * angle.cos()
+}
+
+/// Log-normal: `median` times `e` to the power of a normal value with deviation `sigma`.
+pub(super) fn log_normal(random: &mut impl Rng, median: f64, sigma: f64) -> f64 {
+    median * (sigma * normal(random)).exp()
 }
 
 /// One of `choices`, each with its weight.

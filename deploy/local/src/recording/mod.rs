@@ -9,7 +9,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
 
-use crate::generator::{Event, Generator, Shape};
+use serde::Serialize;
+
+use crate::generator::{Event, Generator, Shape, UserVectors};
 
 pub use feed::{Feed, Origin};
 
@@ -56,9 +58,12 @@ pub struct Recording {
     number: u64,
 }
 
+/// Appends the next line; `None` at the end.
+type WriteLine = dyn FnMut(&mut Vec<u8>) -> Option<serde_json::Result<()>> + Send;
+
 enum Lines {
     File(Box<dyn BufRead + Send>),
-    Generated(Box<dyn Iterator<Item = Event> + Send>),
+    Generated(Box<WriteLine>),
 }
 
 impl std::fmt::Debug for Recording {
@@ -102,8 +107,20 @@ impl Recording {
             Some(records) => Box::new(generator.take(usize::try_from(records).unwrap_or(usize::MAX))),
             None => Box::new(generator.take_while(move |event| event.event_time < end)),
         };
-        let name = "generated interactions".to_owned();
-        Self { name, content: Content::Interactions, lines: Lines::Generated(events), number: 0 }
+        Self::made("generated interactions", Content::Interactions, events)
+    }
+
+    /// Users' vectors out of the generator: the first two hours of event time.
+    #[must_use]
+    pub fn generated_users(shape: &Shape) -> Self {
+        let end = shape.start + 2 * 3_600_000;
+        let vectors = UserVectors::new(shape).take_while(move |vector| vector.event_time < end);
+        Self::made("generated vectors of users", Content::UserEmbeddings, vectors)
+    }
+
+    fn made<T: Serialize>(name: &str, content: Content, mut events: impl Iterator<Item = T> + Send + 'static) -> Self {
+        let write = move |line: &mut Vec<u8>| Some(serde_json::to_writer(line, &events.next()?));
+        Self { name: name.to_owned(), content, lines: Lines::Generated(Box::new(write)), number: 0 }
     }
 
     /// What its lines are.
@@ -133,9 +150,9 @@ impl Recording {
                 }
                 read > 0
             }
-            Lines::Generated(events) => match events.next() {
-                Some(event) => {
-                    serde_json::to_writer(line, &event).context("a generated event is no JSON")?;
+            Lines::Generated(write) => match write(line) {
+                Some(written) => {
+                    written.context("a generated event is no JSON")?;
                     true
                 }
                 None => false,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers};
-use records::{Decoder, DecoderConfig, Registry, SessionEntropy, SessionFreshness};
+use records::{Decoder, DecoderConfig, DomainDrift, Registry, SessionEntropy, SessionFreshness};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::metric_workers::{RowKind, RowTopic};
@@ -32,6 +32,7 @@ pub(super) struct RowAudit {
 struct Keys {
     freshness: Decoder<SessionFreshness<'static>>,
     entropy: Decoder<SessionEntropy<'static>>,
+    drift: Decoder<DomainDrift<'static>>,
     seen: HashSet<u128>,
 }
 
@@ -45,6 +46,7 @@ impl RowAudit {
         let keys = Keys {
             freshness: Decoder::new(DecoderConfig::default(), Box::new(registry.clone())),
             entropy: Decoder::new(DecoderConfig::default(), Box::new(registry.clone())),
+            drift: Decoder::new(DecoderConfig::default(), Box::new(registry.clone())),
             seen: HashSet::new(),
         };
         let follower = Follower::new(brokers, topic.name, partitions)?;
@@ -100,6 +102,13 @@ impl Keys {
                     [&row.domain, &row.surface, &row.user_segment, &row.rec_strategy, &row.ab_group, &row.item_type]
                 {
                     part(dimension.as_bytes());
+                }
+            }
+            RowKind::DomainDrift => {
+                let row = self.drift.decode(message.key(), message.payload()).with_context(at)?;
+                part(&row.window_end.to_le_bytes());
+                for name in [&row.kind, &row.sources, &row.target] {
+                    part(name.as_bytes());
                 }
             }
         }

@@ -31,17 +31,30 @@ pub enum RowKind {
     SessionFreshness,
     /// One group in one window.
     SessionEntropy,
+    /// One pair of domains, or one domain and its past, in one window.
+    DomainDrift,
 }
 
 /// All metric workers.
-pub const METRIC_WORKERS: [MetricWorker; 1] = [MetricWorker {
-    name: "session-entropy",
-    sources: &[Content::Interactions],
-    row_topics: &[
-        RowTopic { name: "recwatch.session-freshness.v1", table: "session_freshness", kind: RowKind::SessionFreshness },
-        RowTopic { name: "recwatch.session-entropy.v1", table: "session_entropy", kind: RowKind::SessionEntropy },
-    ],
-}];
+pub const METRIC_WORKERS: [MetricWorker; 2] = [
+    MetricWorker {
+        name: "session-entropy",
+        sources: &[Content::Interactions],
+        row_topics: &[
+            RowTopic {
+                name: "recwatch.session-freshness.v1",
+                table: "session_freshness",
+                kind: RowKind::SessionFreshness,
+            },
+            RowTopic { name: "recwatch.session-entropy.v1", table: "session_entropy", kind: RowKind::SessionEntropy },
+        ],
+    },
+    MetricWorker {
+        name: "domain-drift",
+        sources: &[Content::UserEmbeddings],
+        row_topics: &[RowTopic { name: "recwatch.domain-drift.v1", table: "domain_drift", kind: RowKind::DomainDrift }],
+    },
+];
 
 /// Where workers put what came too late.
 pub(super) const LATE_TOPIC: &str = "recwatch.late.v1";

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use domain_drift::event::VectorEvent;
 use domain_drift::fold::DriftFold;
+use domain_drift::history::{Pin, Pinned};
 use domain_drift::merge::DriftMerge;
 use domain_drift::rows::{DRIFT_TOPIC, DriftRow, RowEncoder};
 use domain_drift::settings::Settings;
@@ -95,6 +96,8 @@ pub struct Driver {
     pub partitions: Vec<Partition>,
     pub merge: DriftMerge<JsonRows>,
     open: BTreeMap<i64, BTreeMap<Box<[u8]>, Summary>>,
+    /// What the merge has written once and not forgotten.
+    written_once: BTreeMap<String, Vec<u8>>,
     /// Keys and values of what was emitted, in order.
     pub rows: Vec<(String, String)>,
 }
@@ -107,6 +110,7 @@ impl Driver {
             partitions: (0..partitions).map(partition).collect(),
             merge: DriftMerge::new(&settings, JsonRows),
             open: BTreeMap::new(),
+            written_once: BTreeMap::new(),
             rows: Vec::new(),
             settings,
         }
@@ -155,12 +159,30 @@ impl Driver {
             let (end, groups) = entry.remove_entry();
             let mut out = MergeOutput::default();
             self.merge.close(end, groups, &mut out);
+            self.write_once(&out);
             self.rows.extend(out.records.iter().map(|record| {
                 assert_eq!(record.topic, DRIFT_TOPIC);
                 let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
                 (text(record.key), text(record.value))
             }));
         }
+    }
+
+    fn write_once(&mut self, out: &MergeOutput) {
+        for (key, bytes) in out.remembered() {
+            self.written_once.insert(String::from_utf8(key.to_vec()).unwrap(), bytes.to_vec());
+        }
+        for key in out.forgotten() {
+            assert!(self.written_once.remove(key).is_some(), "{key} was never written");
+        }
+    }
+
+    /// Pins a reference.
+    pub fn pin(&mut self, pin: &Pin) -> Pinned {
+        let mut out = MergeOutput::default();
+        let pinned = self.merge.pin(pin, &mut out);
+        self.write_once(&out);
+        pinned
     }
 
     /// Closes what the slowest partition allows.
@@ -194,6 +216,9 @@ impl Driver {
         let mut bytes = Vec::new();
         self.merge.snapshot(&mut bytes);
         let mut restored = DriftMerge::new(&self.settings, JsonRows);
+        for (key, bytes) in &self.written_once {
+            restored.recall(key, bytes).unwrap();
+        }
         restored.restore(&bytes).unwrap();
         for summary in self.open.values_mut().flat_map(BTreeMap::values_mut) {
             bytes.clear();

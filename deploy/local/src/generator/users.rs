@@ -1,0 +1,153 @@
+//! Vectors of users in three departments: the same seed gives the same vectors.
+//!
+//! Each department has a taste, a direction, and its users' vectors scatter around it. During the [`Episode`] the taste
+//! of one department drifts away.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use super::random::{exponential, normal};
+use super::{Episode, Shape};
+
+/// Components of a vector, as the workers have it by default.
+const DIMENSIONS: usize = 64;
+const DEPARTMENTS: [&str; 3] = ["fashion", "electronics", "books"];
+/// The department whose taste drifts away.
+const DRIFTING: &str = "books";
+const USERS: u64 = 4_000;
+/// New vectors a second of event time.
+const PER_SECOND: f64 = 2.0;
+/// What a department's taste has of its own, relative to what is common to all.
+const OWN: f64 = 0.4;
+/// How far users lie from their department's taste, relative to its length.
+const SPREAD: f64 = 1.2;
+/// How much of another taste the drifting department takes on in the episode (0 to 1).
+const DRIFT: f64 = 0.7;
+
+/// One vector; serialised with serde it is a line of a recording.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UserVector {
+    /// Unique.
+    pub event_id: String,
+    /// Always `USER`.
+    pub entity: &'static str,
+    /// The user; the record's key.
+    pub entity_id: String,
+    /// The department that the vector is for.
+    pub domain: &'static str,
+    /// What made it.
+    pub model_version: &'static str,
+    /// 64 components.
+    pub vector: Vec<f32>,
+    /// Epoch ms.
+    pub event_time: i64,
+}
+
+/// The vectors in order of event time, without end.
+#[derive(Debug)]
+pub struct UserVectors {
+    start: i64,
+    episode: Option<Episode>,
+    random: ChaCha8Rng,
+    /// By department, and at the end the taste that the drifting one takes on.
+    tastes: Vec<Vec<f64>>,
+    /// The next vector's time (ms after the start, fraction included).
+    next: f64,
+}
+
+impl UserVectors {
+    /// A generator at the beginning of its vectors; of the shape it takes seed, start and episode.
+    #[must_use]
+    pub fn new(shape: &Shape) -> Self {
+        // apart from the shoppers' stream of random numbers
+        let mut random = ChaCha8Rng::seed_from_u64(shape.seed ^ 0x7573_6572);
+        let mut direction = || (0..DIMENSIONS).map(|_| normal(&mut random)).collect::<Vec<f64>>();
+        let common = direction();
+        let own = |own: Vec<f64>| common.iter().zip(own).map(|(common, own)| common + OWN * own).collect();
+        let mut tastes: Vec<Vec<f64>> = DEPARTMENTS.iter().map(|_| own(direction())).collect();
+        tastes.push(direction());
+        Self { start: shape.start, episode: shape.episode.clone(), random, tastes, next: 0.0 }
+    }
+
+    /// How much of the other taste the drifting department has at `time` (ms after the start): it comes and goes within
+    /// five minutes.
+    fn drift(&self, time: i64) -> f64 {
+        const GRADUAL: f64 = 5.0 * 60_000.0;
+        self.episode.as_ref().map_or(0.0, |episode| {
+            let inside = (time - episode.from).min(episode.to - time) as f64;
+            DRIFT * (inside / GRADUAL).clamp(0.0, 1.0)
+        })
+    }
+}
+
+impl Iterator for UserVectors {
+    type Item = UserVector;
+
+    fn next(&mut self) -> Option<UserVector> {
+        self.next += 1_000.0 * exponential(&mut self.random) / PER_SECOND;
+        let time = self.next as i64;
+        let department = self.random.random_range(0..DEPARTMENTS.len());
+        let domain = DEPARTMENTS[department];
+        let other = if domain == DRIFTING { self.drift(time) } else { 0.0 };
+        let away = &self.tastes[DEPARTMENTS.len()];
+        let random = &mut self.random;
+        let vector = self.tastes[department].iter().zip(away).map(|(own, away)| {
+            let taste = (1.0 - other) * own + other * away;
+            (taste + SPREAD * normal(random)) as f32
+        });
+        Some(UserVector {
+            vector: vector.collect(),
+            event_id: format!("{:032x}", self.random.random::<u128>()),
+            entity: "USER",
+            entity_id: format!("u-{}", self.random.random_range(0..USERS)),
+            domain,
+            model_version: "demo-1",
+            event_time: self.start + time,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: i64 = 60_000;
+
+    fn two_hours(seed: u64) -> Vec<UserVector> {
+        UserVectors::new(&Shape::demo(seed, 0)).take_while(|vector| vector.event_time < 120 * MINUTE).collect()
+    }
+
+    fn mean(vectors: &[UserVector], domain: &str, minutes: std::ops::Range<i64>) -> Vec<f64> {
+        let chosen: Vec<&UserVector> = vectors
+            .iter()
+            .filter(|vector| vector.domain == domain && minutes.contains(&(vector.event_time / MINUTE)))
+            .collect();
+        let sum = |at: usize| chosen.iter().map(|vector| f64::from(vector.vector[at])).sum::<f64>();
+        (0..DIMENSIONS).map(|at| sum(at) / chosen.len() as f64).collect()
+    }
+
+    fn distance(a: &[f64], b: &[f64]) -> f64 {
+        a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_vectors_in_order_of_time() {
+        let vectors = two_hours(1);
+        assert_eq!(vectors, two_hours(1));
+        assert_ne!(vectors, two_hours(2));
+        assert!(vectors.is_sorted_by_key(|vector| vector.event_time));
+        assert!(vectors.iter().all(|vector| vector.vector.len() == DIMENSIONS));
+    }
+
+    #[test]
+    fn one_department_drifts_away_in_the_episode_and_comes_back() {
+        let vectors = two_hours(3);
+        for domain in DEPARTMENTS {
+            let before = mean(&vectors, domain, 30..50);
+            let within = distance(&before, &mean(&vectors, domain, 66..74));
+            let after = distance(&before, &mean(&vectors, domain, 90..110));
+            assert_eq!(within > 3.0 * after, domain == DRIFTING, "{domain}: {within} within, {after} after");
+        }
+    }
+}
