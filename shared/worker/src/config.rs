@@ -19,14 +19,18 @@ impl Validate for SourceConfig {
     }
 }
 
-/// A window must be a multiple of its slide, and neither may be 0.
-pub fn check_windows(problems: &mut Problems, window: HumanDuration, slide: HumanDuration) {
+/// A window must be a multiple of its slide, and neither may be 0; both come with their keys.
+pub fn check_windows(
+    problems: &mut Problems,
+    (window_key, window): (&str, HumanDuration),
+    (slide_key, slide): (&str, HumanDuration),
+) {
     if slide.as_millis() == 0 {
-        problems.add("slide", slide, "longer than 0s");
+        problems.add(slide_key, slide, "longer than 0s");
     }
     if window.as_millis() == 0 {
-        problems.add("window", window, "longer than 0s");
+        problems.add(window_key, window, "longer than 0s");
     } else if slide.as_millis() > 0 && window.as_millis() % slide.as_millis() != 0 {
-        problems.add("window", window, format!("a multiple of the slide ({slide})"));
+        problems.add(window_key, window, format!("a multiple of the slide ({slide})"));
     }
 }

@@ -150,20 +150,9 @@ impl Configuration {
     }
 
     fn validate_times(&self, problems: &mut Problems) {
-        let families = [
-            ("window", self.window, "slide", self.slide),
-            ("decay_rate_window", self.decay_rate_window, "decay_rate_slide", self.decay_rate_slide),
-        ];
-        for (window_key, window, slide_key, slide) in families {
-            if slide.as_millis() == 0 {
-                problems.add(slide_key, slide, "longer than 0s");
-            }
-            if window.as_millis() == 0 {
-                problems.add(window_key, window, "longer than 0s");
-            } else if slide.as_millis() > 0 && window.as_millis() % slide.as_millis() != 0 {
-                problems.add(window_key, window, format!("a multiple of the slide ({slide})"));
-            }
-        }
+        check_windows(problems, ("window", self.window), ("slide", self.slide));
+        let (window, slide) = (self.decay_rate_window, self.decay_rate_slide);
+        check_windows(problems, ("decay_rate_window", window), ("decay_rate_slide", slide));
         if self.idle_timeout.as_millis() == 0 {
             problems.add("idle_timeout", self.idle_timeout, "longer than 0s");
         }
@@ -196,11 +185,11 @@ impl Configuration {
 
 impl Validate for Topics {
     fn validate(&self, problems: &mut Problems) {
-        problems.check_topic("cosine_decay", &self.cosine_decay);
-        problems.check_topic("decay_rate", &self.decay_rate);
-        problems.check_topic("retrain_requests", &self.retrain_requests);
-        problems.check_topic("late", &self.late);
-        problems.check_topic("dead_letters", &self.dead_letters);
+        check_topic(problems, "cosine_decay", &self.cosine_decay);
+        check_topic(problems, "decay_rate", &self.decay_rate);
+        check_topic(problems, "retrain_requests", &self.retrain_requests);
+        check_topic(problems, "late", &self.late);
+        check_topic(problems, "dead_letters", &self.dead_letters);
     }
 }
 
@@ -266,6 +255,7 @@ impl MetricWorker for Configuration {
 
 #[cfg(test)]
 mod tests {
+    use records::Format;
     use service::{Sources, load};
 
     use records::Format;

@@ -221,7 +221,7 @@ impl Configuration {
     }
 
     fn validate_times(&self, problems: &mut Problems) {
-        check_windows(problems, self.window, self.slide);
+        check_windows(problems, ("window", self.window), ("slide", self.slide));
         let slide = self.slide.as_millis();
         if slide > 0 && self.self_offset.as_millis() % slide != 0 {
             let allowed = format!("0s, or a multiple of the slide ({})", self.slide);
@@ -311,9 +311,9 @@ fn shown([low, high]: [f64; 2]) -> String {
 
 impl Validate for Topics {
     fn validate(&self, problems: &mut Problems) {
-        problems.check_topic("domain_drift", &self.domain_drift);
-        problems.check_topic("late", &self.late);
-        problems.check_topic("dead_letters", &self.dead_letters);
+        check_topic(problems, "domain_drift", &self.domain_drift);
+        check_topic(problems, "late", &self.late);
+        check_topic(problems, "dead_letters", &self.dead_letters);
     }
 }
 

@@ -152,7 +152,7 @@ impl Configuration {
     }
 
     fn validate_windows(&self, problems: &mut Problems) {
-        check_windows(problems, self.window, self.slide);
+        check_windows(problems, ("window", self.window), ("slide", self.slide));
         if self.window.as_millis() > MAX_WINDOW_MS {
             problems.add("window", self.window, "at most 49d");
         }
@@ -177,10 +177,10 @@ impl Configuration {
 
 impl Validate for Topics {
     fn validate(&self, problems: &mut Problems) {
-        problems.check_topic("session_freshness", &self.session_freshness);
-        problems.check_topic("session_entropy", &self.session_entropy);
-        problems.check_topic("late", &self.late);
-        problems.check_topic("dead_letters", &self.dead_letters);
+        check_topic(problems, "session_freshness", &self.session_freshness);
+        check_topic(problems, "session_entropy", &self.session_entropy);
+        check_topic(problems, "late", &self.late);
+        check_topic(problems, "dead_letters", &self.dead_letters);
     }
 }
 

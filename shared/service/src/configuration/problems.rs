@@ -81,15 +81,6 @@ impl Problems {
         self.push(Problem { key, value: None, message: message.into(), origin: None });
     }
 
-    /// Checks the name of a Kafka topic.
-    pub fn check_topic(&mut self, key: &str, name: &str) {
-        let named = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if name.is_empty() || name.len() > 249 || !name.chars().all(named) || name == "." || name == ".." {
-            let allowed = "the name of a Kafka topic: 1 to 249 letters, digits, '.', '_' and '-'";
-            self.add(key, format!("{name:?}"), allowed);
-        }
-    }
-
     /// Checks a section whose keys all begin with `section.`.
     pub fn within(&mut self, section: &str, settings: &impl Validate) {
         self.section.push(section.to_owned());
