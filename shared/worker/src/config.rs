@@ -15,7 +15,16 @@ pub struct SourceConfig {
 
 impl Validate for SourceConfig {
     fn validate(&self, problems: &mut Problems) {
-        problems.check_topic("topic", &self.topic);
+        check_topic(problems, "topic", &self.topic);
+    }
+}
+
+/// A topic must have a name that Kafka takes.
+pub fn check_topic(problems: &mut Problems, key: &str, name: &str) {
+    let named = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.len() > 249 || !name.chars().all(named) || name == "." || name == ".." {
+        let allowed = "the name of a Kafka topic: 1 to 249 letters, digits, '.', '_' and '-'";
+        problems.add(key, format!("{name:?}"), allowed);
     }
 }
 

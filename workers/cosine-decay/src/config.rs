@@ -7,7 +7,7 @@ use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
 use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
-use worker::{MetricWorker, SourceConfig};
+use worker::{MetricWorker, SourceConfig, check_topic, check_windows};
 
 use crate::settings::{Decay, Retraining, Settings};
 
@@ -257,8 +257,6 @@ impl MetricWorker for Configuration {
 mod tests {
     use records::Format;
     use service::{Sources, load};
-
-    use records::Format;
 
     use super::*;
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
 use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
-use worker::{MetricWorker, SourceConfig, check_windows};
+use worker::{MetricWorker, SourceConfig, check_topic, check_windows};
 
 use crate::settings::Settings;
 
