@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stack::broker::Broker;
 use stack::generator::{Generator, Shape};
 use stack::recording::{Content, Feed, Recording};
-use stack::replay::{METRIC_WORKERS, Plan, Protocol, Run};
+use stack::replay::{Plan, Protocol, Run, find_worker};
 use stack::{Load, progress};
 
 const SLIDE: i64 = 10_000;
@@ -66,7 +66,7 @@ fn every_record_is_accounted_for_and_every_row_is_there_once_whatever_is_killed(
     let recording = Recording::from_reader("test", Content::Interactions, recording).unwrap();
 
     let plan = Plan {
-        workers: METRIC_WORKERS.to_vec(),
+        workers: vec![find_worker("session-entropy").unwrap()],
         instances: 2,
         partitions: 3,
         protocol: Protocol::Consumer,

@@ -41,13 +41,23 @@ pub(super) fn drift(query: &dyn Fn(&str) -> Result<String>) -> Result<Vec<Series
         toUnixTimestamp64Milli(window_end) AS time, w1_scaled AS value \
         FROM recwatch.domain_drift FINAL WHERE kind = 'pair' AND gamma IS NOT NULL ORDER BY name, time LIMIT 100000 \
         FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers = 0";
-    let series = courses(&query(STATEMENT)?)?.into_iter().take(PANELS);
-    Ok(series
-        .map(|(name, points)| {
-            let highest = points.iter().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
-            Series { name: format!("{name}: mean {:.2}, highest {highest:.2}", mean(&points)), points }
-        })
-        .collect())
+    Ok(with_highest(courses(&query(STATEMENT)?)?))
+}
+
+/// How fast items' vectors change over time, by domain.
+pub(super) fn decay(query: &dyn Fn(&str) -> Result<String>) -> Result<Vec<Series>> {
+    const STATEMENT: &str = "SELECT domain AS name, toUnixTimestamp64Milli(window_end) AS time, lambda_hat AS value \
+        FROM recwatch.decay_rate FINAL ORDER BY name, time LIMIT 100000 \
+        FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers = 0";
+    Ok(with_highest(courses(&query(STATEMENT)?)?))
+}
+
+fn with_highest(courses: BTreeMap<String, Vec<(i64, f64)>>) -> Vec<Series> {
+    let series = courses.into_iter().take(PANELS).map(|(name, points)| {
+        let highest = points.iter().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
+        Series { name: format!("{name}: mean {:.2}, highest {highest:.2}", mean(&points)), points }
+    });
+    series.collect()
 }
 
 fn courses(answer: &str) -> Result<BTreeMap<String, Vec<(i64, f64)>>> {

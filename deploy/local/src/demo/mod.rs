@@ -29,6 +29,14 @@ pub struct Demo {
 /// How long the generated shoppers shop; it ends a little before now.
 const COURSE: Duration = Duration::from_secs(2 * 3_600 + 300);
 
+/// The episode is short: longer windows would smear it.
+const SHORT_WINDOWS: [&str; 4] = [
+    "domain-drift.window=15m",
+    "domain-drift.slide=1m",
+    "cosine-decay.decay_rate_window=10m",
+    "cosine-decay.decay_rate_slide=1m",
+];
+
 /// Runs the demo and prints what it shows to standard output; whether all was well.
 ///
 /// # Errors
@@ -38,7 +46,8 @@ pub fn run(demo: &Demo, progress: &dyn Progress) -> Result<bool> {
         Some(file) => vec![Recording::open(file, Content::Interactions)?],
         None => {
             let shape = Shape::demo(demo.seed, beginning());
-            vec![Recording::generated_users(&shape), Recording::generated(shape, None)]
+            let (users, items) = (Recording::generated_users(&shape), Recording::generated_items(&shape));
+            vec![users, items, Recording::generated(shape, None)]
         }
     };
     let contents: BTreeSet<Content> = recordings.iter().map(Recording::content).collect();
@@ -46,9 +55,7 @@ pub fn run(demo: &Demo, progress: &dyn Progress) -> Result<bool> {
     let workers: Vec<MetricWorker> = workers.collect();
     // Nothing comes after the last line: nobody has to be waited for long.
     let idle = workers.iter().map(|worker| format!("{}.idle_timeout=3s", worker.name));
-    // The episode is short: an hour's window would smear it.
-    let short = ["domain-drift.window=15m", "domain-drift.slide=1m"].map(str::to_owned);
-    let short = short.into_iter().filter(|_| contents.contains(&Content::UserEmbeddings));
+    let short = SHORT_WINDOWS.map(str::to_owned).into_iter().filter(|_| demo.input.is_none());
     let plan = Plan {
         settings: idle.chain(short).filter_map(|setting| setting.parse().ok()).collect(),
         workers,
@@ -101,6 +108,10 @@ fn show(run: &Run<'_>, demo: &Demo) -> Result<()> {
         );
         print!("{}", plot::panels(&series, plot::Size { columns: 80, rows: 5 }));
         println!("In the same twenty minutes the readers' taste drifts away from what it was.");
+        let series = course::decay(&query)?;
+        println!("\nHow fast items' vectors lose their likeness to what they were: lambda per hour, by department\n");
+        print!("{}", plot::panels(&series, plot::Size { columns: 80, rows: 5 }));
+        println!("And in these minutes the model changes items' vectors much more than before.");
     }
     let url = run.stack().clickhouse_url();
     println!(

@@ -5,9 +5,11 @@
 //! their freshness falls. Events come in order of arrival, which is up to four seconds behind event time.
 
 mod event;
+mod items;
 mod random;
 mod shopper;
 mod users;
+mod vector;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -16,9 +18,11 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 pub use event::{Event, Kind};
+pub use items::ItemVectors;
 use random::{chance, exponential};
 use shopper::Shopper;
-pub use users::{UserVector, UserVectors};
+pub use users::UserVectors;
+pub use vector::Vector;
 
 /// The mean number of events of a generated session, as measured by a test below.
 const EVENTS_PER_SESSION: f64 = 8.7;

@@ -6,7 +6,8 @@ use super::event::{Event, Kind};
 use super::random::{chance, exponential, log_normal, weighted};
 
 const USERS: u64 = 400_000;
-const DOMAINS: [(&str, f64); 4] = [("fashion", 0.35), ("electronics", 0.30), ("books", 0.20), ("grocery", 0.15)];
+pub(super) const DOMAINS: [(&str, f64); 4] =
+    [("fashion", 0.35), ("electronics", 0.30), ("books", 0.20), ("grocery", 0.15)];
 const SEGMENTS: [(&str, u64); 3] = [("new", 30), ("returning", 45), ("loyal", 25)];
 const ITEM_TYPES: [(&str, f64); 3] = [("product", 0.86), ("bundle", 0.10), ("guide", 0.04)];
 const ITEMS: f64 = 5_000.0;

@@ -5,13 +5,11 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 
 use super::random::{exponential, normal};
+use super::vector::{DIMENSIONS, Vector};
 use super::{Episode, Shape};
 
-/// Components of a vector, as the workers have it by default.
-const DIMENSIONS: usize = 64;
 const DEPARTMENTS: [&str; 3] = ["fashion", "electronics", "books"];
 /// The department whose taste drifts away.
 const DRIFTING: &str = "books";
@@ -24,25 +22,6 @@ const OWN: f64 = 0.4;
 const SPREAD: f64 = 1.2;
 /// How much of another taste the drifting department takes on in the episode (0 to 1).
 const DRIFT: f64 = 0.7;
-
-/// One vector; serialised with serde it is a line of a recording.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct UserVector {
-    /// Unique.
-    pub event_id: String,
-    /// Always `USER`.
-    pub entity: &'static str,
-    /// The user; the record's key.
-    pub entity_id: String,
-    /// The department that the vector is for.
-    pub domain: &'static str,
-    /// What made it.
-    pub model_version: &'static str,
-    /// 64 components.
-    pub vector: Vec<f32>,
-    /// Epoch ms.
-    pub event_time: i64,
-}
 
 /// The vectors in order of event time, without end.
 #[derive(Debug)]
@@ -82,9 +61,9 @@ impl UserVectors {
 }
 
 impl Iterator for UserVectors {
-    type Item = UserVector;
+    type Item = Vector;
 
-    fn next(&mut self) -> Option<UserVector> {
+    fn next(&mut self) -> Option<Vector> {
         self.next += 1_000.0 * exponential(&mut self.random) / PER_SECOND;
         let time = self.next as i64;
         let department = self.random.random_range(0..DEPARTMENTS.len());
@@ -96,13 +75,13 @@ impl Iterator for UserVectors {
             let taste = (1.0 - other) * own + other * away;
             (taste + SPREAD * normal(random)) as f32
         });
-        Some(UserVector {
+        Some(Vector {
             vector: vector.collect(),
             event_id: format!("{:032x}", self.random.random::<u128>()),
             entity: "USER",
             entity_id: format!("u-{}", self.random.random_range(0..USERS)),
             domain,
-            model_version: "demo-1",
+            model_version: "demo-1".to_owned(),
             event_time: self.start + time,
         })
     }
@@ -114,12 +93,12 @@ mod tests {
 
     const MINUTE: i64 = 60_000;
 
-    fn two_hours(seed: u64) -> Vec<UserVector> {
+    fn two_hours(seed: u64) -> Vec<Vector> {
         UserVectors::new(&Shape::demo(seed, 0)).take_while(|vector| vector.event_time < 120 * MINUTE).collect()
     }
 
-    fn mean(vectors: &[UserVector], domain: &str, minutes: std::ops::Range<i64>) -> Vec<f64> {
-        let chosen: Vec<&UserVector> = vectors
+    fn mean(vectors: &[Vector], domain: &str, minutes: std::ops::Range<i64>) -> Vec<f64> {
+        let chosen: Vec<&Vector> = vectors
             .iter()
             .filter(|vector| vector.domain == domain && minutes.contains(&(vector.event_time / MINUTE)))
             .collect();

@@ -11,7 +11,7 @@ use flate2::read::MultiGzDecoder;
 
 use serde::Serialize;
 
-use crate::generator::{Event, Generator, Shape, UserVectors};
+use crate::generator::{Event, Generator, ItemVectors, Shape, UserVectors};
 
 pub use feed::{Feed, Origin};
 
@@ -116,6 +116,14 @@ impl Recording {
         let end = shape.start + 2 * 3_600_000;
         let vectors = UserVectors::new(shape).take_while(move |vector| vector.event_time < end);
         Self::made("generated vectors of users", Content::UserEmbeddings, vectors)
+    }
+
+    /// Items' vectors out of the generator: up to the first two hours of event time.
+    #[must_use]
+    pub fn generated_items(shape: &Shape) -> Self {
+        let end = shape.start + 2 * 3_600_000;
+        let vectors = ItemVectors::new(shape).take_while(move |vector| vector.event_time < end);
+        Self::made("generated vectors of items", Content::ItemEmbeddings, vectors)
     }
 
     fn made<T: Serialize>(name: &str, content: Content, mut events: impl Iterator<Item = T> + Send + 'static) -> Self {

@@ -83,7 +83,7 @@ mod tests {
 
     fn plan() -> Plan {
         Plan {
-            workers: super::super::METRIC_WORKERS.to_vec(),
+            workers: super::super::METRIC_WORKERS[..1].to_vec(),
             instances: 2,
             partitions: 4,
             protocol: Protocol::default(),
