@@ -17,6 +17,9 @@ use crate::telemetry::PartitionLabels;
 /// Snapshot pieces that one transaction carries for one task, in bytes.
 const PIECES_BYTES: usize = 4 * 1024 * 1024;
 
+/// A confirmation of a partition's end is good for this long.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// A larger buffer is given back to the system after its cut.
 const KEPT_BYTES: usize = 32 * 1024 * 1024;
 
@@ -85,8 +88,8 @@ pub(crate) struct Slot {
 pub(crate) struct Idleness {
     last_rise: Instant,
     seen_watermark: Option<i64>,
-    /// The position at which a question has confirmed the end.
-    confirmed: Option<i64>,
+    /// The position at which a question has confirmed the end, and when that was asked.
+    confirmed: Option<(i64, Instant)>,
     pub(crate) asked: bool,
     pub(crate) last_asked: Instant,
 }
@@ -115,11 +118,21 @@ impl Idleness {
 
     pub(crate) fn confirm(&mut self, position: i64, at_end: bool) {
         self.asked = false;
-        self.confirmed = at_end.then_some(position);
+        self.confirmed = at_end.then_some((position, self.last_asked));
     }
 
+    /// Whether the end was confirmed after the partition had been silent for long enough.
     pub(crate) fn is_idle(&self, position: i64, timeout: Duration, now: Instant) -> bool {
-        self.confirmed == Some(position) && self.silent(timeout, now)
+        let after_silence =
+            |asked: &(i64, Instant)| asked.0 == position && asked.1.duration_since(self.last_rise) >= timeout;
+        self.silent(timeout, now) && self.confirmed.as_ref().is_some_and(after_silence)
+    }
+
+    /// Whether it is idle, and was at its end a moment ago: records may have come while the thread was busy elsewhere,
+    /// and are not to become late by that.
+    pub(crate) fn may_follow(&self, position: i64, timeout: Duration, now: Instant) -> bool {
+        self.is_idle(position, timeout, now)
+            && self.confirmed.is_some_and(|(_, asked)| now.duration_since(asked) <= FRESH)
     }
 }
 
@@ -325,4 +338,32 @@ impl Slot {
 
 fn mark(task: &dyn Task, idle: bool) -> Mark {
     Mark { offset: task.position(), reached: task.reached(), idle }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_idle_when_its_end_is_confirmed_after_the_silence_and_follows_while_that_is_fresh() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let timeout = Duration::from_secs(3);
+        let mut idleness = Idleness::new(start);
+        let ask = |idleness: &mut Idleness, seconds, at_end| {
+            idleness.last_asked = at(seconds);
+            idleness.confirm(7, at_end);
+        };
+        ask(&mut idleness, 1, true);
+        assert!(!idleness.is_idle(7, timeout, at(9)), "the end was confirmed before the silence had lasted");
+        ask(&mut idleness, 9, true);
+        assert!(idleness.is_idle(7, timeout, at(9)) && idleness.may_follow(7, timeout, at(10)));
+        assert!(!idleness.is_idle(8, timeout, at(10)), "it was read on");
+        assert!(!idleness.may_follow(7, timeout, at(20)), "who knows what has come since");
+        ask(&mut idleness, 20, false);
+        assert!(!idleness.is_idle(7, timeout, at(20)));
+        ask(&mut idleness, 21, true);
+        idleness.observe(Some(100), at(22));
+        assert!(!idleness.is_idle(7, timeout, at(23)), "it has spoken");
+    }
 }

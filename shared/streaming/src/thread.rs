@@ -432,25 +432,25 @@ impl StreamThread {
     fn watch_idleness(&mut self, now: Instant) {
         let wall_clock = epoch_millis();
         for slot in self.slots.iter_mut().filter(|slot| slot.is_fold()) {
-            let Phase::Running(task) = &mut slot.phase else { continue };
+            let Phase::Running(task) = &slot.phase else { continue };
+            let (position, watermark) = (task.position(), task.watermark());
             let pipeline = &self.worker.pipelines[slot.id.pipeline];
             let time = &self.worker.topology.pipelines[slot.id.pipeline].time;
-            slot.idleness.observe(task.watermark(), now);
-            slot.first_watermark = slot.first_watermark.or(task.watermark());
+            slot.idleness.observe(watermark, now);
+            slot.first_watermark = slot.first_watermark.or(watermark);
             if !slot.idleness.silent(time.idle_timeout, now) {
                 continue;
             }
-            let position = task.position();
-            if !slot.idleness.is_idle(position, time.idle_timeout, now) {
-                if now.duration_since(slot.idleness.last_asked) >= END_CHECK_EVERY.min(time.idle_timeout) {
-                    ask_for_end(&self.requests, slot, position, now);
-                }
+            if now.duration_since(slot.idleness.last_asked) >= END_CHECK_EVERY.min(time.idle_timeout) {
+                ask_for_end(&self.requests, slot, position, now);
+            }
+            if !slot.idleness.may_follow(position, time.idle_timeout, now) {
                 continue;
             }
             let announced = pipeline.board.announced();
             let own = slot.id.partition as usize;
             let target = follow_target(&announced, own, &time.windows, time.out_of_orderness, wall_clock);
-            if let Some(target) = target
+            if let (Some(target), Phase::Running(task)) = (target, &mut slot.phase)
                 && task.follow(target)
             {
                 slot.idleness.followed(task.watermark());
