@@ -31,6 +31,17 @@ pub fn put_bytes(into: &mut Vec<u8>, bytes: &[u8]) {
     into.extend_from_slice(bytes);
 }
 
+/// Appends the points of a grid with their counts, ascending: each point as its distance from the one before it.
+pub fn put_points(into: &mut Vec<u8>, points: &[(u16, u64)]) {
+    put_u64(into, points.len() as u64);
+    let mut before = 0;
+    for (point, count) in points {
+        put_u64(into, u64::from(point - before));
+        put_u64(into, *count);
+        before = *point;
+    }
+}
+
 /// Reads what the functions above have written.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
@@ -108,6 +119,22 @@ impl<'a> Reader<'a> {
     /// Where the bytes are none.
     pub fn u16(&mut self) -> Result<u16, RestoreError> {
         u16::try_from(self.take()?).map_err(|_| damaged("an integer is too large"))
+    }
+
+    /// Reads the points of a grid up to `highest`, and shows each with its count to `add`.
+    ///
+    /// # Errors
+    /// Where the bytes are none, or a point lies beyond the highest.
+    pub fn points(&mut self, highest: u16, mut add: impl FnMut(u16, u64)) -> Result<(), RestoreError> {
+        let mut point = 0_u16;
+        for _ in 0..self.u64()? {
+            point = point
+                .checked_add(self.u16()?)
+                .filter(|point| *point <= highest)
+                .ok_or_else(|| damaged("a point lies outside of the grid"))?;
+            add(point, self.u64()?);
+        }
+        Ok(())
     }
 
     /// Reads a signed integer.

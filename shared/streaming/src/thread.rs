@@ -464,9 +464,10 @@ impl StreamThread {
         if self.worker.tables().next().is_none() {
             return;
         }
-        let prunes = now.duration_since(self.last_prune) >= PRUNE_EVERY;
-        if prunes {
+        let mut horizon = None;
+        if now.duration_since(self.last_prune) >= PRUNE_EVERY {
             self.last_prune = now;
+            horizon = self.worker.horizon();
         }
         for index in 0..self.slots.len() {
             let feeds = self.worker.topology.pipelines[self.slots[index].id.pipeline].feeds;
@@ -476,10 +477,7 @@ impl StreamThread {
                 task.follow_mark(mark);
             }
             task.advance();
-            if prunes
-                && feeds
-                && let Some(horizon) = self.worker.horizon()
-            {
+            if feeds && let Some(horizon) = horizon {
                 task.prune(horizon);
             }
         }

@@ -1,73 +1,23 @@
 //! A whole worker on a real broker: instances come and go; the rows are what a batch job computes, each once.
 
+mod running;
 mod toy;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use running::{DEADLINE, Instance, kafka, wait_for};
 use service::{GroupProtocol, HumanDuration};
-use streaming::{FoldProgress, MergeProgress, Runtime};
+use streaming::Runtime;
 use testkit::{Outgoing, eventually, produce, read_committed};
 
-const DEADLINE: Duration = Duration::from_secs(120);
 const PARTITIONS: i32 = 4;
 
-fn kafka() -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", testkit::brokers());
-    config
-}
-
-struct Instance {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<anyhow::Result<()>>,
-}
-
-impl Instance {
-    fn start(worker: &str, source: &str, instance: &str, protocol: GroupProtocol) -> Self {
-        let mut config = toy::config(instance);
-        config.protocol = protocol;
-        config.session_timeout = HumanDuration::from_millis(6_000).unwrap();
-        let topology = toy::topology(worker, source, Duration::from_secs(1));
-        let runtime = Runtime::new(topology, config, kafka(), 2, true).unwrap();
-        let stop = runtime.stop_switch();
-        Self { stop, thread: std::thread::spawn(move || runtime.run()) }
-    }
-
-    fn stop(self) -> anyhow::Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
-    }
-}
-
-/// The newest announcements of all tasks.
-fn progress(worker: &str, source: &str) -> (BTreeMap<String, FoldProgress>, BTreeMap<String, MergeProgress>) {
-    let topic = format!("recwatch.internal.{worker}.{source}.watermarks");
-    let (mut folds, mut merges) = (BTreeMap::new(), BTreeMap::new());
-    for record in read_committed(&topic) {
-        let (key, value) = (record.key_text(), record.value.unwrap());
-        if key.starts_with("fold/") {
-            folds.insert(key, serde_json::from_slice(&value).unwrap());
-        } else {
-            merges.insert(key, serde_json::from_slice(&value).unwrap());
-        }
-    }
-    (folds, merges)
-}
-
-fn wait_for(worker: &str, source: &str, read: u64, closed: i64) {
-    eventually(&format!("{read} records read, windows closed to {closed}"), DEADLINE, || {
-        let (folds, merges) = progress(worker, source);
-        assert!(folds.values().all(|fold| fold.counts.add_up()));
-        let total: u64 = folds.values().map(|fold| fold.counts.read).sum();
-        assert!(total <= read, "a record was counted twice: {total} > {read}");
-        let closed = !merges.is_empty() && merges.values().all(|merge| merge.closed >= Some(closed));
-        (total == read && closed).then_some(())
-    });
+fn start(worker: &str, source: &str, instance: &str, protocol: GroupProtocol) -> Instance {
+    let mut config = toy::config(instance);
+    config.protocol = protocol;
+    config.session_timeout = HumanDuration::from_millis(6_000).unwrap();
+    Instance::run(toy::topology(worker, source, Duration::from_secs(1)), config)
 }
 
 /// Events in arrival order, less than BOUND out of order: (key, time, amount).
@@ -96,13 +46,13 @@ fn rows_survive_comings_and_goings(protocol: GroupProtocol) {
     let largest = all.iter().map(|(_, time, _)| *time).max().unwrap() - toy::BOUND;
     let closed = largest.div_euclid(toy::SLIDE) * toy::SLIDE;
 
-    let first = Instance::start(&worker, &source, "first", protocol);
+    let first = start(&worker, &source, "first", protocol);
     publish(&source, &all[..20_000]);
-    let second = Instance::start(&worker, &source, "second", protocol);
+    let second = start(&worker, &source, "second", protocol);
     publish(&source, &all[20_000..40_000]);
     wait_for(&worker, &source, 40_000, 0);
     first.stop().unwrap();
-    let third = Instance::start(&worker, &source, "third", protocol);
+    let third = start(&worker, &source, "third", protocol);
     publish(&source, &all[40_000..]);
     wait_for(&worker, &source, 60_000, closed);
     second.stop().unwrap();
@@ -131,7 +81,7 @@ fn late_and_bad_records_are_handed_on_whole_and_the_stream_goes_on() {
     let good = |time: i64| Outgoing::new("k", format!("{time},1"));
     let bad = Outgoing::new("bad", "nonsense").with_header("traceparent", "00-1-2-01");
     produce(&source, [good(1_000), bad.clone(), good(990), good(1_100)]);
-    let instance = Instance::start(&worker, &source, "only", GroupProtocol::Consumer);
+    let instance = start(&worker, &source, "only", GroupProtocol::Consumer);
     wait_for(&worker, &source, 4, 1_080);
     instance.stop().unwrap();
 
@@ -152,7 +102,7 @@ fn another_semantic_configuration_is_refused_until_the_state_is_reset() {
     let source = testkit::topic("amounts", 1, &[]);
     let worker = testkit::unique("toy");
     produce(&source, [Outgoing::new("k", "1000,1"), Outgoing::new("k", "1100,1")]);
-    let instance = Instance::start(&worker, &source, "only", GroupProtocol::Consumer);
+    let instance = start(&worker, &source, "only", GroupProtocol::Consumer);
     wait_for(&worker, &source, 2, 1_080);
     instance.stop().unwrap();
 
@@ -184,8 +134,8 @@ fn a_second_process_under_the_same_instance_id_ends_with_a_word_about_it() {
     let keys: Vec<String> = (0..64).map(|key| format!("key-{key}")).collect();
     let worker = testkit::unique("toy");
     let stop_after = |instance: Instance| instance.stop();
-    let first = Instance::start(&worker, &source, "same", GroupProtocol::Consumer);
-    let second = Instance::start(&worker, &source, "same", GroupProtocol::Consumer);
+    let first = start(&worker, &source, "same", GroupProtocol::Consumer);
+    let second = start(&worker, &source, "same", GroupProtocol::Consumer);
     eventually("one of the two gives up", DEADLINE, || {
         produce(&source, keys.iter().map(|key| Outgoing::new(key.as_str(), "1000,1")));
         (first.thread.is_finished() || second.thread.is_finished()).then_some(())

@@ -1,22 +1,20 @@
 //! A worker that looks things up, on a real broker: orders are worth their amount times the product's price as of then,
 //! whoever reads the orders, and whenever the prices came.
 
+mod running;
 mod toy;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use running::{DEADLINE, Instance, wait_for};
 use streaming::operator::{Fold, NoTable, RestoreError, StateSize, Table};
 use streaming::output::FoldOutput;
 use streaming::window::Windows;
-use streaming::{FoldProgress, Pipeline, Readiness, Runtime, SharedTable, Topology};
+use streaming::{Pipeline, SharedTable, Topology};
 use testkit::{Outgoing, eventually, produce, read_committed};
 use toy::{Amount, Amounts, SumFold, SumMerge, WINDOW, sum_fold};
 
-const DEADLINE: Duration = Duration::from_secs(120);
 const SLIDE: i64 = toy::SLIDE;
 
 /// Prices by product, and by the time from which they count.
@@ -159,47 +157,6 @@ fn topology(worker: &str, prices: &str, orders: &str) -> Topology {
     Topology { pipelines, ..plain }
 }
 
-struct Instance {
-    stop: Arc<std::sync::atomic::AtomicBool>,
-    readiness: Readiness,
-    thread: std::thread::JoinHandle<anyhow::Result<()>>,
-}
-
-impl Instance {
-    fn start(topology: Topology, instance: &str) -> Self {
-        let mut kafka = ClientConfig::new();
-        kafka.set("bootstrap.servers", testkit::brokers());
-        let runtime = Runtime::new(topology, toy::config(instance), kafka, 2, true).unwrap();
-        let (stop, readiness) = (runtime.stop_switch(), runtime.readiness());
-        Self { stop, readiness, thread: std::thread::spawn(move || runtime.run()) }
-    }
-
-    fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap().unwrap();
-    }
-}
-
-/// Waits until all orders are read and their windows closed; what the rows say.
-fn wait_for(worker: &str, orders: &str, read: usize, closed: i64) {
-    let topic = format!("recwatch.internal.{worker}.{orders}.watermarks");
-    eventually(&format!("{read} orders read, windows closed to {closed}"), DEADLINE, || {
-        let mut folds: BTreeMap<String, FoldProgress> = BTreeMap::new();
-        let mut merges: BTreeMap<String, streaming::MergeProgress> = BTreeMap::new();
-        for record in read_committed(&topic) {
-            let (key, value) = (record.key_text(), record.value.unwrap());
-            if key.starts_with("fold/") {
-                folds.insert(key, serde_json::from_slice(&value).unwrap());
-            } else {
-                merges.insert(key, serde_json::from_slice(&value).unwrap());
-            }
-        }
-        let total: u64 = folds.values().map(|fold| fold.counts.read).sum();
-        let closed = !merges.is_empty() && merges.values().all(|merge| merge.closed >= Some(closed));
-        (total == read as u64 && closed).then_some(())
-    });
-}
-
 #[test]
 fn orders_are_worth_the_price_as_of_their_time_whoever_reads_them_and_after_restarts() {
     let (prices, orders) = (testkit::topic("prices", 3, &[]), testkit::topic("orders", 2, &[]));
@@ -234,7 +191,7 @@ fn orders_are_worth_the_price_as_of_their_time_whoever_reads_them_and_after_rest
                 .map(|(product, time, amount)| Outgoing::new(product.as_str(), format!("{time},{amount}"))),
         );
     };
-    let start = |instance: &str| Instance::start(topology(&worker, &prices, &orders), instance);
+    let start = |instance: &str| Instance::run(topology(&worker, &prices, &orders), toy::config(instance));
     let closed = |number: usize| (all[number - 1].1 - toy::BOUND).div_euclid(SLIDE) * SLIDE - SLIDE;
 
     priced(0, 1_000);
@@ -248,15 +205,15 @@ fn orders_are_worth_the_price_as_of_their_time_whoever_reads_them_and_after_rest
     priced(1_000, 3_000);
     order(100..400);
     wait_for(&worker, &orders, 400, closed(400));
-    second.stop();
+    second.stop().unwrap();
     priced(3_000, 9_000);
     order(400..600);
     wait_for(&worker, &orders, 600, closed(600));
-    first.stop();
+    first.stop().unwrap();
     order(600..900);
     let third = start("third");
     wait_for(&worker, &orders, 900, closed(900));
-    third.stop();
+    third.stop().unwrap();
 
     let worth: Vec<(String, i64, i64)> = all
         .iter()

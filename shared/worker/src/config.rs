@@ -4,6 +4,8 @@ use records::Format;
 use serde::Deserialize;
 use service::{HumanDuration, Problems, Validate};
 
+use crate::run::MetricWorker;
+
 /// A source: its topic, and how its records are written.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,6 +19,15 @@ impl Validate for SourceConfig {
     fn validate(&self, problems: &mut Problems) {
         check_topic(problems, "topic", &self.topic);
     }
+}
+
+/// Checks the sections that all workers have.
+pub fn check_sections(problems: &mut Problems, configuration: &impl MetricWorker) {
+    problems.within("kafka", configuration.kafka());
+    problems.within("registry", configuration.registry());
+    problems.within("runtime", configuration.runtime());
+    problems.within("http", configuration.http());
+    problems.within("log", configuration.log());
 }
 
 /// A topic must have a name that Kafka takes.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
 use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
-use worker::{MetricWorker, SourceConfig, check_topic, check_windows};
+use worker::{MetricWorker, SourceConfig, check_sections, check_topic, check_windows};
 
 use crate::settings::Settings;
 
@@ -206,11 +206,7 @@ impl Validate for Configuration {
         }
         problems.within("source", &self.source);
         problems.within("topics", &self.topics);
-        problems.within("kafka", &self.kafka);
-        problems.within("registry", &self.registry);
-        problems.within("runtime", &self.runtime);
-        problems.within("http", &self.http);
-        problems.within("log", &self.log);
+        check_sections(problems, self);
     }
 }
 

@@ -76,14 +76,7 @@ impl Summary {
         for count in &mut summary.bands {
             *count = reader.u64()?;
         }
-        let mut point = 0_u16;
-        for _ in 0..reader.u64()? {
-            point = point
-                .checked_add(reader.u16()?)
-                .filter(|point| *point <= GRID_STEPS)
-                .ok_or_else(|| wire::damaged("a point lies outside of the grid"))?;
-            summary.grid.add(point, reader.u64()?);
-        }
+        reader.points(GRID_STEPS, |point, count| summary.grid.add(point, count))?;
         reader.finish()?;
         Ok(summary)
     }
@@ -117,14 +110,7 @@ impl Share for Summary {
         wire::put_signed(into, self.entropy.to_raw());
         wire::put_signed(into, self.freshness.to_raw());
         self.bands.iter().for_each(|count| wire::put_u64(into, *count));
-        let points = self.grid.points();
-        wire::put_u64(into, points.len() as u64);
-        let mut before = 0;
-        for (point, count) in points {
-            wire::put_u64(into, u64::from(point - before));
-            wire::put_u64(into, *count);
-            before = *point;
-        }
+        wire::put_points(into, self.grid.points());
     }
 }
 

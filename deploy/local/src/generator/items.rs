@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::random::normal;
 use super::shopper::DOMAINS;
-use super::vector::{DIMENSIONS, Vector};
+use super::vector::{Vector, direction};
 use super::{Episode, Shape};
 
 /// Items of each department; shoppers meet rarer ones too, which have no vector.
@@ -37,12 +37,12 @@ impl ItemVectors {
     pub fn new(shape: &Shape) -> Self {
         // apart from the shoppers' stream of random numbers
         let mut random = ChaCha8Rng::seed_from_u64(shape.seed ^ 0x0069_7465_6d73);
-        let mut direction = || (0..DIMENSIONS).map(|_| normal(&mut random)).collect::<Vec<f64>>();
         let mut vectors = Vec::new();
         for _ in DOMAINS {
-            let common = direction();
+            let common = direction(&mut random);
             for _ in 0..ITEMS {
-                let mix = common.iter().zip(direction()).map(|(common, own)| (common + own) / 2.0_f64.sqrt());
+                let mix =
+                    common.iter().zip(direction(&mut random)).map(|(common, own)| (common + own) / 2.0_f64.sqrt());
                 vectors.push(mix.collect());
             }
         }

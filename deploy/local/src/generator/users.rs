@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::random::{exponential, normal};
-use super::vector::{DIMENSIONS, Vector};
+use super::vector::{Vector, direction};
 use super::{Episode, Shape};
 
 const DEPARTMENTS: [&str; 3] = ["fashion", "electronics", "books"];
@@ -41,11 +41,10 @@ impl UserVectors {
     pub fn new(shape: &Shape) -> Self {
         // apart from the shoppers' stream of random numbers
         let mut random = ChaCha8Rng::seed_from_u64(shape.seed ^ 0x7573_6572);
-        let mut direction = || (0..DIMENSIONS).map(|_| normal(&mut random)).collect::<Vec<f64>>();
-        let common = direction();
+        let common = direction(&mut random);
         let own = |own: Vec<f64>| common.iter().zip(own).map(|(common, own)| common + OWN * own).collect();
-        let mut tastes: Vec<Vec<f64>> = DEPARTMENTS.iter().map(|_| own(direction())).collect();
-        tastes.push(direction());
+        let mut tastes: Vec<Vec<f64>> = DEPARTMENTS.iter().map(|_| own(direction(&mut random))).collect();
+        tastes.push(direction(&mut random));
         Self { start: shape.start, episode: shape.episode.clone(), random, tastes, next: 0.0 }
     }
 
@@ -89,6 +88,7 @@ impl Iterator for UserVectors {
 
 #[cfg(test)]
 mod tests {
+    use super::super::vector::DIMENSIONS;
     use super::*;
 
     const MINUTE: i64 = 60_000;

@@ -1,9 +1,17 @@
 //! One generated vector, named as in the recordings.
 
+use rand::Rng;
 use serde::Serialize;
+
+use super::random::normal;
 
 /// Components of a vector, as the workers have it by default.
 pub(super) const DIMENSIONS: usize = 64;
+
+/// A direction drawn at random, its components normal with deviation 1.
+pub(super) fn direction(random: &mut impl Rng) -> Vec<f64> {
+    (0..DIMENSIONS).map(|_| normal(random)).collect()
+}
 
 /// One vector; serialised with serde it is a line of a recording.
 #[derive(Debug, Clone, PartialEq, Serialize)]

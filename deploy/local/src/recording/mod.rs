@@ -11,9 +11,12 @@ use flate2::read::MultiGzDecoder;
 
 use serde::Serialize;
 
-use crate::generator::{Event, Generator, ItemVectors, Shape, UserVectors};
+use crate::generator::{Event, Generator, ItemVectors, Shape, UserVectors, Vector};
 
 pub use feed::{Feed, Origin};
+
+/// Event time of what is generated without a number of records (ms).
+const TWO_HOURS: i64 = 2 * 3_600_000;
 
 /// What the lines of a recording are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,7 +104,7 @@ impl Recording {
     /// Interactions out of the generator: `records` of them, or the first two hours of event time.
     #[must_use]
     pub fn generated(shape: Shape, records: Option<u64>) -> Self {
-        let end = shape.start + 2 * 3_600_000;
+        let end = shape.start + TWO_HOURS;
         let generator = Generator::new(shape);
         let events: Box<dyn Iterator<Item = Event> + Send> = match records {
             Some(records) => Box::new(generator.take(usize::try_from(records).unwrap_or(usize::MAX))),
@@ -113,17 +116,23 @@ impl Recording {
     /// Users' vectors out of the generator: the first two hours of event time.
     #[must_use]
     pub fn generated_users(shape: &Shape) -> Self {
-        let end = shape.start + 2 * 3_600_000;
-        let vectors = UserVectors::new(shape).take_while(move |vector| vector.event_time < end);
-        Self::made("generated vectors of users", Content::UserEmbeddings, vectors)
+        Self::generated_vectors("generated vectors of users", Content::UserEmbeddings, shape, UserVectors::new(shape))
     }
 
     /// Items' vectors out of the generator: up to the first two hours of event time.
     #[must_use]
     pub fn generated_items(shape: &Shape) -> Self {
-        let end = shape.start + 2 * 3_600_000;
-        let vectors = ItemVectors::new(shape).take_while(move |vector| vector.event_time < end);
-        Self::made("generated vectors of items", Content::ItemEmbeddings, vectors)
+        Self::generated_vectors("generated vectors of items", Content::ItemEmbeddings, shape, ItemVectors::new(shape))
+    }
+
+    fn generated_vectors(
+        name: &str,
+        content: Content,
+        shape: &Shape,
+        vectors: impl Iterator<Item = Vector> + Send + 'static,
+    ) -> Self {
+        let end = shape.start + TWO_HOURS;
+        Self::made(name, content, vectors.take_while(move |vector| vector.event_time < end))
     }
 
     fn made<T: Serialize>(name: &str, content: Content, mut events: impl Iterator<Item = T> + Send + 'static) -> Self {

@@ -74,14 +74,7 @@ impl Share for PairSummary {
         }
         wire::put_signed(into, self.cosine.to_raw());
         wire::put_signed(into, self.decayed.to_raw());
-        let points = self.grid.points();
-        wire::put_u64(into, points.len() as u64);
-        let mut before = 0;
-        for (point, count) in points {
-            wire::put_u64(into, u64::from(point - before));
-            wire::put_u64(into, *count);
-            before = *point;
-        }
+        wire::put_points(into, self.grid.points());
     }
 }
 
@@ -114,14 +107,7 @@ impl Summary for PairSummary {
             decayed: Fixed::from_raw(reader.signed()?),
             grid: SignedGridCounts::default(),
         };
-        let mut point = 0_u16;
-        for _ in 0..reader.u64()? {
-            point = point
-                .checked_add(reader.u16()?)
-                .filter(|point| *point <= SignedGridCounts::HIGHEST)
-                .ok_or_else(|| wire::damaged("a point lies outside of the grid"))?;
-            summary.grid.add(point, reader.u64()?);
-        }
+        reader.points(SignedGridCounts::HIGHEST, |point, count| summary.grid.add(point, count))?;
         reader.finish()?;
         Ok(summary)
     }

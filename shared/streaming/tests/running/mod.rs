@@ -1,0 +1,68 @@
+//! Workers that run in this process on a real broker, and how far they are.
+#![allow(dead_code, unreachable_pub)] // not every test binary uses all of it
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use streaming::config::RuntimeConfig;
+use streaming::{FoldProgress, MergeProgress, Readiness, Runtime, Topology};
+use testkit::{eventually, read_committed};
+
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+pub fn kafka() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", testkit::brokers());
+    config
+}
+
+/// An instance with two stream threads.
+pub struct Instance {
+    stop: Arc<AtomicBool>,
+    pub readiness: Readiness,
+    pub thread: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Instance {
+    pub fn run(topology: Topology, config: RuntimeConfig) -> Self {
+        let runtime = Runtime::new(topology, config, kafka(), 2, true).unwrap();
+        let (stop, readiness) = (runtime.stop_switch(), runtime.readiness());
+        Self { stop, readiness, thread: std::thread::spawn(move || runtime.run()) }
+    }
+
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// The newest announcements of all tasks.
+fn progress(worker: &str, source: &str) -> (BTreeMap<String, FoldProgress>, BTreeMap<String, MergeProgress>) {
+    let topic = format!("recwatch.internal.{worker}.{source}.watermarks");
+    let (mut folds, mut merges) = (BTreeMap::new(), BTreeMap::new());
+    for record in read_committed(&topic) {
+        let (key, value) = (record.key_text(), record.value.unwrap());
+        if key.starts_with("fold/") {
+            folds.insert(key, serde_json::from_slice(&value).unwrap());
+        } else {
+            merges.insert(key, serde_json::from_slice(&value).unwrap());
+        }
+    }
+    (folds, merges)
+}
+
+/// Waits until a source's records are read and its windows closed.
+pub fn wait_for(worker: &str, source: &str, read: u64, closed: i64) {
+    eventually(&format!("{read} records read, windows closed to {closed}"), DEADLINE, || {
+        let (folds, merges) = progress(worker, source);
+        assert!(folds.values().all(|fold| fold.counts.add_up()));
+        let total: u64 = folds.values().map(|fold| fold.counts.read).sum();
+        assert!(total <= read, "a record was counted twice: {total} > {read}");
+        let closed = !merges.is_empty() && merges.values().all(|merge| merge.closed >= Some(closed));
+        (total == read && closed).then_some(())
+    });
+}
