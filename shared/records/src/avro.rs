@@ -21,7 +21,8 @@ pub trait AvroRecord: 'static {
 }
 
 /// Name and text of every schema, in alphabetical order.
-pub const SCHEMAS: [(&str, &str); 8] = [
+pub const SCHEMAS: [(&str, &str); 9] = [
+    ("Alert", ALERT),
     ("CosineDecay", COSINE_DECAY),
     ("DecayRate", DECAY_RATE),
     ("DomainDrift", DOMAIN_DRIFT),
@@ -32,6 +33,7 @@ pub const SCHEMAS: [(&str, &str); 8] = [
     ("SessionFreshness", SESSION_FRESHNESS),
 ];
 
+const ALERT: &str = include_str!("../../../schemas/Alert.avsc");
 const COSINE_DECAY: &str = include_str!("../../../schemas/CosineDecay.avsc");
 const DECAY_RATE: &str = include_str!("../../../schemas/DecayRate.avsc");
 const DOMAIN_DRIFT: &str = include_str!("../../../schemas/DomainDrift.avsc");
@@ -57,6 +59,7 @@ macro_rules! avro_record {
     };
 }
 
+avro_record!(Alert, ALERT);
 avro_record!(CosineDecay, COSINE_DECAY);
 avro_record!(DecayRate, DECAY_RATE);
 avro_record!(DomainDrift, DOMAIN_DRIFT);

@@ -1,12 +1,13 @@
 //! The Avro records of `schemas/` as Rust types, their wire format, the schema registry, and dead letters.
 //!
 //! - [`Interaction`], [`EmbeddingUpdated`]: what the recommender sends; [`SessionFreshness`], [`SessionEntropy`],
-//!   [`CosineDecay`], [`DecayRate`], [`RetrainRequest`], [`DomainDrift`]: our rows. All of them borrow their texts, from the
+//!   [`CosineDecay`], [`DecayRate`], [`RetrainRequest`], [`DomainDrift`], [`Alert`]: our rows. All of them borrow their texts, from the
 //!   bytes that they were decoded from or from whoever encodes them.
 //! - [`Decoder`]: bytes to a checked record or a [`Rejection`], for the hot path. [`Encoder`]: a record to bytes.
 //! - [`Registry`]: asks a Confluent-compatible schema registry, with a cache; [`SchemaLookup`] is what decoders see of it.
 //! - [`wire`]: the five bytes before each datum. [`dead_letter`]: the headers of refused records.
 
+mod alert;
 mod avro;
 mod cosine_decay;
 mod datum;
@@ -25,6 +26,7 @@ mod text;
 pub mod wire;
 mod writer_schema;
 
+pub use alert::{Alert, AlertAttribution, AlertLabel, AlertSamples, AlertState};
 pub use avro::{AvroRecord, SCHEMAS};
 pub use cosine_decay::{CosineDecay, DecayRate, RetrainRequest};
 pub use decoder::{DecodeError, Decoder, DecoderConfig, Format};

@@ -9,8 +9,8 @@ use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
 use apache_avro::types::Value as AvroValue;
 use apache_avro::writer::datum::GenericDatumWriter;
 use records::{
-    AvroRecord, CosineDecay, DecayRate, Decoder, DecoderConfig, DomainDrift, EmbeddingUpdated, Encoder, FixedSchemas,
-    Input, Interaction, RetrainRequest, SCHEMAS, SessionEntropy, SessionFreshness, wire,
+    Alert, AvroRecord, CosineDecay, DecayRate, Decoder, DecoderConfig, DomainDrift, EmbeddingUpdated, Encoder,
+    FixedSchemas, Input, Interaction, RetrainRequest, SCHEMAS, SessionEntropy, SessionFreshness, wire,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -80,6 +80,7 @@ macro_rules! examples_agree {
     };
 }
 
+examples_agree!(every_alert_example_is_one_record_in_every_format, Alert);
 examples_agree!(every_interaction_example_is_one_record_in_every_format, Interaction);
 examples_agree!(every_embedding_example_is_one_record_in_every_format, EmbeddingUpdated);
 examples_agree!(every_session_freshness_example_is_one_record_in_every_format, SessionFreshness);
@@ -152,6 +153,7 @@ macro_rules! type_matches_schema {
     };
 }
 
+type_matches_schema!(alert_has_the_fields_nulls_and_defaults_of_its_schema, Alert);
 type_matches_schema!(interaction_has_the_fields_nulls_and_defaults_of_its_schema, Interaction);
 type_matches_schema!(embedding_updated_has_the_fields_nulls_and_defaults_of_its_schema, EmbeddingUpdated);
 type_matches_schema!(session_freshness_has_the_fields_nulls_and_defaults_of_its_schema, SessionFreshness);
