@@ -146,3 +146,34 @@ impl Telemetry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prometheus_rules_that_are_shipped_name_metrics_that_there_are() {
+        const RULES: &str = include_str!("../../../deploy/prometheus/recwatch.rules.yml");
+        let mut registry = Registry::with_prefix("recwatch_streaming");
+        let telemetry = Telemetry::default();
+        telemetry.register(&mut registry);
+        // families show with their first member
+        let (topic, reason) = (TopicLabels { topic: String::new() }, String::new());
+        for family in [&telemetry.read, &telemetry.late] {
+            let _ = family.get_or_create(&topic);
+        }
+        let _ = telemetry.dead_lettered.get_or_create(&ReasonLabels { topic: String::new(), reason });
+        for family in [&telemetry.position, &telemetry.lag, &telemetry.watermark_delay, &telemetry.overflowed_groups] {
+            let _ = family.get_or_create(&PartitionLabels { topic: String::new(), partition: 0 });
+        }
+        let mut exported = String::new();
+        prometheus_client::encoding::text::encode(&mut exported, &registry).unwrap();
+        let is_named = |name: &str| exported.lines().any(|line| line.starts_with(&format!("# TYPE {name} ")));
+        let names = RULES.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let names: Vec<&str> = names.filter(|name| name.starts_with("recwatch_streaming_")).collect();
+        assert!(names.len() > 5, "{names:?}");
+        for name in names {
+            assert!(is_named(name.strip_suffix("_total").unwrap_or(name)), "{name} is none of\n{exported}");
+        }
+    }
+}
