@@ -112,15 +112,17 @@ impl Fleet {
     pub fn kill_and_restart(&mut self, index: usize) -> Result<()> {
         let instance = &mut self.instances[index];
         instance.exits.push(instance.process.kill9()?);
-        instance.process = Worker::spawn(
-            &instance.binary,
-            &instance.name,
-            &instance.configuration,
-            &instance.arguments,
-            &self.directory,
-        )?;
+        instance.start_again(&self.directory)?;
         instance.restarts += 1;
         Ok(())
+    }
+
+    /// Starts all again that were asked to stop, under their old names.
+    ///
+    /// # Errors
+    /// One cannot be started.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.instances.iter_mut().try_for_each(|instance| instance.start_again(&self.directory))
     }
 
     /// Whether all processes that should run do.
@@ -167,10 +169,20 @@ impl Fleet {
     /// What the instances of a worker have used, of the lives that have ended.
     #[must_use]
     pub fn usage(&self, worker: &str) -> Usage {
+        self.sum(worker, |exits| exits)
+    }
+
+    /// The same of the last of these lives alone.
+    #[must_use]
+    pub fn last_usage(&self, worker: &str) -> Usage {
+        self.sum(worker, |exits| exits.last().map_or(&[], std::slice::from_ref))
+    }
+
+    fn sum(&self, worker: &str, lives: impl Fn(&[Exit]) -> &[Exit]) -> Usage {
         let mut usage = Usage::default();
         for instance in self.instances.iter().filter(|instance| instance.worker == worker) {
             usage.restarts += instance.restarts;
-            for exit in &instance.exits {
+            for exit in lives(&instance.exits) {
                 usage.cpu += exit.cpu;
                 usage.peak_rss_bytes = usage.peak_rss_bytes.max(exit.peak_rss_bytes);
             }
@@ -180,6 +192,12 @@ impl Fleet {
 }
 
 impl Instance {
+    fn start_again(&mut self, directory: &Path) -> Result<()> {
+        let Self { binary, name, configuration, arguments, .. } = self;
+        self.process = Worker::spawn(binary, name, configuration, arguments, directory)?;
+        Ok(())
+    }
+
     fn last_words(&self) -> String {
         format!("Its log {} ends with:\n{}", self.process.log().display(), self.process.log_tail(20))
     }

@@ -57,7 +57,8 @@ impl Run<'_> {
             bail!("--fault {fault} was never due: the recordings have {} lines", publisher.published());
         }
         let (published, raw) = (publisher.published(), publisher.raw());
-        (self.summary.published, self.summary.published_raw) = (published, raw);
+        self.summary.published += published;
+        self.summary.published_raw += raw;
         let as_they_are = if raw > 0 { format!(", {} of them as they are", thousands(raw)) } else { String::new() };
         let seconds = self.begun.elapsed().as_secs_f64();
         self.progress.done("publish", &format!("{} lines{as_they_are} in {seconds:.1} s", thousands(published)));
