@@ -7,8 +7,10 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::counts::Counts;
 use crate::cut::Part;
+use crate::kafka::RebalanceRecorder;
 use crate::metadata::CommitMetadata;
 use crate::output::OutputBuffer;
+use crate::partition_queue::PartitionQueue;
 use crate::restore::Restored;
 use crate::state::{MANIFEST_KEY, Packed, chunk_key, encode};
 use crate::task::{Reached, Step, Task, TaskId};
@@ -59,6 +61,8 @@ pub(crate) struct Slot {
     pub(crate) assignment: u64,
     pub(crate) labels: PartitionLabels,
     pub(crate) phase: Phase,
+    /// Where its records come from; `None` before its partition is assigned.
+    pub(crate) queue: Option<PartitionQueue<RebalanceRecorder>>,
     pub(crate) paused: bool,
     /// Something outside did not answer: the partition is tried again then.
     pub(crate) waits_until: Option<Instant>,
@@ -152,6 +156,7 @@ impl Slot {
             assignment,
             labels,
             phase: Phase::Restoring,
+            queue: None,
             paused: true,
             waits_until: None,
             first_watermark: None,
