@@ -64,7 +64,7 @@ fn a_pinned_window_is_what_later_ones_are_compared_with_also_after_a_restart() {
     // one that is known no more
     pin(&run, START + 10 * MINUTE);
     run.stop_workers().unwrap();
-    run.restart_workers().unwrap();
+    run.restart_workers(&[]).unwrap();
     run.publish(Feed::in_file_order(vec![recording(second)])).unwrap();
     run.complete().unwrap();
     run.stop_workers().unwrap();
