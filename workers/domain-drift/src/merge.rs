@@ -36,6 +36,7 @@ pub struct DriftMerge<E> {
     closed: Option<i64>,
     encoder: E,
     overflowed: u64,
+    told: fn(&Pin, Pinned),
 }
 
 impl<E: RowEncoder> DriftMerge<E> {
@@ -54,20 +55,40 @@ impl<E: RowEncoder> DriftMerge<E> {
             closed: None,
             encoder,
             overflowed: 0,
+            told: |_, _| (),
         }
+    }
+
+    /// Tells `told` what becomes of each pin that comes as a command; in a replay again.
+    #[must_use]
+    pub fn telling(self, told: fn(&Pin, Pinned)) -> Self {
+        Self { told, ..self }
     }
 
     /// Makes a window a domain's reference.
     pub fn pin(&mut self, pin: &Pin, out: &mut MergeOutput) -> Pinned {
+        let domain = pin.domain.as_str();
         let pinned = self.history.pin(pin, self.closed);
-        match (pinned, self.history.reference(&pin.domain)) {
-            (Pinned::Now, Some((end, summary))) => {
-                out.remember(&reference_key(&pin.domain), |into| put_summary(into, end, summary));
+        match (pinned, pin.window_end, self.closed) {
+            (Pinned::Now, Some(end), Some(closed)) => {
+                if let Some(summary) = self.history.window(end, domain).map(Box::<[u8]>::from) {
+                    self.refer(closed, domain, &summary, out);
+                }
             }
-            (Pinned::Removed, _) => out.forget(&reference_key(&pin.domain)),
+            (Pinned::Removed, ..) => {
+                let since = self.closed.unwrap_or(i64::MIN).saturating_add(1);
+                self.history.forget_references(since, domain).iter().for_each(|key| out.forget(key));
+            }
             _ => {}
         }
         pinned
+    }
+
+    /// Windows of a domain that end after `since` are compared with that summary.
+    fn refer(&mut self, since: i64, domain: &str, summary: &[u8], out: &mut MergeOutput) {
+        self.history.forget_references(since, domain).iter().for_each(|key| out.forget(key));
+        self.history.refer(since, domain, summary);
+        out.remember(&reference_key(since, domain), |into| put_summary(into, since, summary));
     }
 
     /// Merges what is too much.
@@ -130,10 +151,10 @@ impl<E: RowEncoder> DriftMerge<E> {
 
     fn emit_self_drift(&mut self, end: i64, domains: &Domains, out: &mut MergeOutput) {
         for (domain, now) in domains {
-            let before = match self.history.reference(domain) {
-                Some((pinned, then)) => (pinned < end).then_some(then),
-                None => self.self_offset.and_then(|offset| self.history.window(end.saturating_sub(offset), domain)),
-            };
+            let reference = self.history.reference(domain, end);
+            let before = reference.or_else(|| {
+                self.self_offset.and_then(|offset| self.history.window(end.saturating_sub(offset), domain))
+            });
             // checked when it was kept or read back
             if let Some(then) = before.and_then(|then| Summary::decode(then, &self.shape).ok()) {
                 self.emit(end, Kind::SelfDrift, (domain, &then), (domain, now), out);
@@ -178,11 +199,12 @@ impl<E: RowEncoder> DriftMerge<E> {
                 out.remember(&window_key(end, domain), |into| put_summary(into, end, &bytes));
             }
             if is_awaited {
-                self.history.refer(end, domain, &bytes);
-                out.remember(&reference_key(domain), |into| put_summary(into, end, &bytes));
+                self.refer(end, domain, &bytes, out);
             }
         }
-        self.history.settle(end);
+        for pin in self.history.settle(end) {
+            (self.told)(&pin, Pinned::Unknown);
+        }
         if let Some(offset) = self.self_offset {
             for key in self.history.forget(end.saturating_sub(offset)) {
                 out.forget(&key);
@@ -243,8 +265,8 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
     /// A [`Pin`] as JSON; anything else changes nothing.
     fn command(&mut self, bytes: &[u8], out: &mut MergeOutput) {
         if let Ok(pin) = serde_json::from_slice::<Pin>(bytes) {
-            // an unknown window is the sender's to notice: there is no row against a new reference
-            let _ = self.pin(&pin, out);
+            let pinned = self.pin(&pin, out);
+            (self.told)(&pin, pinned);
         }
     }
 

@@ -19,8 +19,8 @@ const MANY: u64 = 500_000;
 /// session-entropy is rated by interactions. domain-drift by vectors of 64 dimensions, of 300,000 users in eight domains.
 /// cosine-decay by interactions on items that have a vector of 64 dimensions each: those are published and processed before,
 /// in a line of their own ("items"), and its partitions count as idle after a second (--set cosine-decay.idle_timeout=...
-/// is heard), since the clicks would wait for more items otherwise. At the end it is restarted with all that processed:
-/// "restart" is the time from the start of the process until /readyz answers that it is ready.
+/// is heard), since the clicks would wait for more items otherwise. Before the others it processes 40,000 clicks and is
+/// restarted: "restart" is the time from the start of the process until /readyz answers that it is ready.
 #[derive(Debug, Args)]
 pub(crate) struct Measure {
     /// Generated records, in about two hours of event time.

@@ -13,6 +13,9 @@ use crate::{Load, Progress};
 
 pub use consumer::poll_and_decode;
 
+/// Clicks that a worker has processed before it is restarted: about a minute of five millions in two hours.
+const SOME: u64 = 40_000;
+
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct Measure {
@@ -39,7 +42,7 @@ pub struct Measure {
 pub struct Report {
     /// The rates, in the order in which they were taken.
     pub rates: Vec<Rate>,
-    /// A restart with everything processed, of a worker that looks items up.
+    /// A restart with items and some clicks processed, of a worker that looks items up.
     pub restart: Option<Restart>,
 }
 
@@ -135,36 +138,56 @@ pub fn run(measure: &Measure, progress: &dyn Progress) -> Result<Report> {
 fn once(measure: &Measure, writer: bool, progress: &dyn Progress, report: &mut Report) -> Result<()> {
     let what = if writer { format!("{} beside {WRITER}", measure.worker.name) } else { measure.worker.name.to_owned() };
     let mut run = Run::prepare(measure.plan(writer), progress)?;
-    let items = measure.looks_items_up().then(|| Catalogue::new(&measure.shape()).items());
-    if let Some(items) = items {
-        run.publish(Feed::in_file_order(vec![Recording::generated_catalogue(&measure.shape())]))?;
-        run.start_workers()?;
-        let what = format!("{what}: items");
-        report.rates.push(work_off(&mut run, measure.worker, Content::ItemEmbeddings, items, &what)?);
+    let mut feed = Feed::in_file_order(vec![measure.recording()]);
+    let mut processed = 0;
+    if measure.looks_items_up() {
+        report.rates.push(items(measure, &mut run, &what)?);
+        if !writer {
+            processed = SOME.min(measure.records / 2);
+            run.publish_some(&mut feed, processed)?;
+            report.restart = Some(restart(measure, &mut run)?);
+        }
     }
 
-    run.publish(Feed::in_file_order(vec![measure.recording()]))?;
+    run.publish(feed)?;
     progress.update(consumer::NAME, "running");
     let (seconds, exit) = consumer::run(&run, measure.rated())?;
     progress.done(consumer::NAME, &format!("{seconds:.1} s"));
     let (records, rate) = (measure.records, measure.records as f64 / seconds);
     report.rates.push(Rate::new(consumer::NAME, records, rate, exit.cpu, exit.peak_rss_bytes));
 
-    if items.is_some() {
-        run.restart_workers()?;
+    if measure.looks_items_up() {
+        run.restart_workers(&[])?;
     } else {
         run.start_workers()?;
     }
-    report.rates.push(work_off(&mut run, measure.worker, measure.rated(), records, &what)?);
-    if let Some(items) = items.filter(|_| !writer) {
-        report.restart = Some(Restart { ready_after: run.restart_workers()?, items });
-        run.stop_workers()?;
-    }
+    work_off(&mut run, measure.worker, measure.rated(), records)?;
+    report.rates.push(rate_of(&run, measure, measure.rated(), (processed, records), &what));
     run.stop()
 }
 
-/// Waits until the worker that runs has processed all that there is, and stops it.
-fn work_off(run: &mut Run<'_>, worker: MetricWorker, source: Content, records: u64, what: &str) -> Result<Rate> {
+/// Lets the worker process the items, and nothing else.
+fn items(measure: &Measure, run: &mut Run<'_>, what: &str) -> Result<Rate> {
+    let items = Catalogue::new(&measure.shape()).items();
+    run.publish(Feed::in_file_order(vec![Recording::generated_catalogue(&measure.shape())]))?;
+    run.start_workers()?;
+    work_off(run, measure.worker, Content::ItemEmbeddings, items)?;
+    Ok(rate_of(run, measure, Content::ItemEmbeddings, (0, items), &format!("{what}: items")))
+}
+
+/// Lets the worker process the clicks that there are, stops it and starts it again. Its snapshots are young, as they are
+/// where records come at the pace of their event time: a whole backlog behind the newest one would be read again.
+fn restart(measure: &Measure, run: &mut Run<'_>) -> Result<Restart> {
+    run.restart_workers(&[Setting::new(measure.worker.name, "runtime.snapshot_interval", "1s")])?;
+    run.process()?;
+    run.stop_workers()?;
+    let ready_after = run.restart_workers(&[])?;
+    run.stop_workers()?;
+    Ok(Restart { ready_after, items: Catalogue::new(&measure.shape()).items() })
+}
+
+/// Waits until the worker that runs has processed all `records` that there are, and stops it.
+fn work_off(run: &mut Run<'_>, worker: MetricWorker, source: Content, records: u64) -> Result<()> {
     run.process()?;
     run.stop_workers()?;
     if !run.summary().problems.is_empty() {
@@ -174,9 +197,14 @@ fn work_off(run: &mut Run<'_>, worker: MetricWorker, source: Content, records: u
     if applied != records {
         bail!("{} has applied {applied} of {records} records of {}: no rate of them", worker.name, source.topic());
     }
-    let usage = run.last_usage(worker.name);
-    let rate = run.records_per_second(worker.name, source, records);
-    Ok(Rate::new(what, records, rate, usage.cpu, usage.peak_rss_bytes))
+    Ok(())
+}
+
+/// Of the records behind the first `from`, which an earlier life has processed, up to `to`.
+fn rate_of(run: &Run<'_>, measure: &Measure, source: Content, (from, to): (u64, u64), what: &str) -> Rate {
+    let usage = run.last_usage(measure.worker.name);
+    let rate = run.records_per_second(measure.worker.name, source, to);
+    Rate::new(what, to - from, rate, usage.cpu, usage.peak_rss_bytes)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::settings::Setting;
 use crate::{Exit, Worker};
 
 /// How long a worker may take to commit and leave when it is asked to stop.
@@ -27,6 +28,7 @@ pub struct Instance {
     /// The lives that have ended.
     exits: Vec<Exit>,
     restarts: u64,
+    asked_to_stop: bool,
 }
 
 /// What the processes of one worker have used, all lives together.
@@ -79,6 +81,7 @@ impl Fleet {
             process,
             exits: Vec::new(),
             restarts: 0,
+            asked_to_stop: false,
         });
         Ok(())
     }
@@ -112,17 +115,17 @@ impl Fleet {
     pub fn kill_and_restart(&mut self, index: usize) -> Result<()> {
         let instance = &mut self.instances[index];
         instance.exits.push(instance.process.kill9()?);
-        instance.start_again(&self.directory)?;
+        instance.start_again(&[], &self.directory)?;
         instance.restarts += 1;
         Ok(())
     }
 
-    /// Starts all again that were asked to stop, under their old names.
+    /// Starts all again that were asked to stop, under their old names; the settings are for this life only.
     ///
     /// # Errors
     /// One cannot be started.
-    pub fn start_again(&mut self) -> Result<()> {
-        self.instances.iter_mut().try_for_each(|instance| instance.start_again(&self.directory))
+    pub fn start_again(&mut self, settings: &[Setting]) -> Result<()> {
+        self.instances.iter_mut().try_for_each(|instance| instance.start_again(settings, &self.directory))
     }
 
     /// Whether all processes that should run do.
@@ -130,7 +133,7 @@ impl Fleet {
     /// # Errors
     /// One has ended unasked; the error shows the tail of its log.
     pub fn check(&self) -> Result<()> {
-        for instance in &self.instances {
+        for instance in self.instances.iter().filter(|instance| !instance.asked_to_stop) {
             if let Some(exit) = instance.process.exit() {
                 bail!("{} ended unasked with {}. {}", instance.name, describe(exit), instance.last_words());
             }
@@ -143,8 +146,9 @@ impl Fleet {
     /// # Errors
     /// A signal cannot be sent.
     pub fn stop(&mut self) -> Result<Vec<String>> {
-        for instance in &self.instances {
+        for instance in &mut self.instances {
             instance.process.terminate()?;
+            instance.asked_to_stop = true;
         }
         let mut problems = Vec::new();
         for instance in &mut self.instances {
@@ -192,9 +196,11 @@ impl Fleet {
 }
 
 impl Instance {
-    fn start_again(&mut self, directory: &Path) -> Result<()> {
-        let Self { binary, name, configuration, arguments, .. } = self;
-        self.process = Worker::spawn(binary, name, configuration, arguments, directory)?;
+    fn start_again(&mut self, settings: &[Setting], directory: &Path) -> Result<()> {
+        let settings = settings.iter().filter(|setting| setting.worker == self.worker).flat_map(Setting::arguments);
+        let arguments: Vec<String> = self.arguments.iter().cloned().chain(settings).collect();
+        self.process = Worker::spawn(&self.binary, &self.name, &self.configuration, &arguments, directory)?;
+        self.asked_to_stop = false;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use records::{EmbeddingUpdated, Interaction};
 
 use super::super::metric_workers::WRITER;
 use super::super::plan::Plan;
-use super::super::settings;
+use super::super::settings::{self, Setting};
 use super::{Run, STANDSTILL};
 use crate::recording::Content;
 use crate::{Worker, WorkerBinaries, fault};
@@ -68,15 +68,15 @@ impl Run<'_> {
         self.wait_until_ready()
     }
 
-    /// Starts the workers again after [`stop_workers`](Self::stop_workers); returns when they are ready, and how long (wall
-    /// clock) that took. Their time counts from there.
+    /// Starts the workers again after [`stop_workers`](Self::stop_workers), until they stop with these settings besides;
+    /// returns when they are ready, and how long (wall clock) that took. Their time counts from there.
     ///
     /// # Errors
     /// As [`start_workers`](Self::start_workers).
-    pub fn restart_workers(&mut self) -> Result<Duration> {
+    pub fn restart_workers(&mut self, settings: &[Setting]) -> Result<Duration> {
         self.progress.update(STEP, "starting again");
         let begun = Instant::now();
-        self.fleet.start_again()?;
+        self.fleet.start_again(settings)?;
         self.wait_until_ready()?;
         Ok(begun.elapsed())
     }

@@ -14,7 +14,9 @@ use crate::terminal::{thousands, time_of_day};
 /// When it was how far, counted from the run's beginning.
 #[derive(Debug, Default)]
 pub(super) struct Course {
-    /// When it was first seen to have committed records, and how many.
+    /// Records that it had committed at first sight, perhaps in an earlier life.
+    before: Option<u64>,
+    /// When it was first seen to have committed more, and how many then.
     first: Option<(Duration, u64)>,
     /// When it had committed the last record.
     pub(super) committed: Option<Duration>,
@@ -25,7 +27,7 @@ pub(super) struct Course {
 impl Course {
     /// Takes one look in.
     fn see(&mut self, now: Duration, committed: u64, all_committed: bool, closed: bool) {
-        if committed > 0 {
+        if committed > *self.before.get_or_insert(committed) {
             self.first.get_or_insert((now, committed));
         }
         if all_committed {
@@ -39,11 +41,13 @@ impl Course {
     /// Of so many records those a second that came behind the first that it was seen to have committed; where it was first
     /// seen when all was done, all of them from the beginning on.
     pub(super) fn records_per_second(&self, records: u64) -> f64 {
-        let (Some((first, committed)), Some(end)) = (self.first, self.worked_off) else { return 0.0 };
-        if end > first && records > committed {
-            return (records - committed) as f64 / (end - first).as_secs_f64();
+        let Some(end) = self.worked_off else { return 0.0 };
+        match self.first {
+            Some((first, committed)) if end > first && records > committed => {
+                (records - committed) as f64 / (end - first).as_secs_f64()
+            }
+            _ => records as f64 / end.as_secs_f64(),
         }
-        records as f64 / end.as_secs_f64()
     }
 }
 
