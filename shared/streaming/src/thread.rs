@@ -165,6 +165,7 @@ impl StreamThread {
         self.take_replies()?;
         self.take_outcome()?;
         self.poll(read)?;
+        self.go_on_closing();
         let now = Instant::now();
         if now.duration_since(self.last_tick) >= TICK {
             self.last_tick = now;
@@ -177,7 +178,8 @@ impl StreamThread {
     // ---- reading
 
     fn poll(&mut self, read: bool) -> anyhow::Result<()> {
-        let mut timeout = TICK;
+        let is_closing = self.slots.iter().filter_map(Slot::task).any(|task| task.is_closing());
+        let mut timeout = if is_closing { Duration::ZERO } else { TICK };
         self.drained = true;
         for count in 0..BATCH {
             let message = match self.consumer.poll(timeout) {
@@ -212,9 +214,12 @@ impl StreamThread {
                 continue;
             }
             let record = record(&message);
-            if let Processed::NotNow(reason) = task.process(&record, &|into| write_headers(&message, into))? {
-                tracing::warn!(task = %slot.id, offset = record.offset, reason, "the partition waits");
-                slot.waits_until = Some(Instant::now() + WAIT);
+            let processed = task.process(&record, &|into| write_headers(&message, into))?;
+            if processed != Processed::Done {
+                if let Processed::NotNow(reason) = processed {
+                    tracing::warn!(task = %slot.id, offset = record.offset, reason, "the partition waits");
+                    slot.waits_until = Some(Instant::now() + WAIT);
+                }
                 slot.paused = true;
                 self.consumer.pause(&one(&slot.input_topic, partition))?;
                 continue;
@@ -224,6 +229,17 @@ impl StreamThread {
             }
         }
         Ok(())
+    }
+
+    /// Closes one piece more of the windows that take long.
+    fn go_on_closing(&mut self) {
+        for slot in &mut self.slots {
+            if let Phase::Running(task) = &mut slot.phase
+                && task.is_closing()
+            {
+                task.advance();
+            }
+        }
     }
 
     // ---- rebalances
@@ -309,7 +325,7 @@ impl StreamThread {
         self.slots.retain(|slot| {
             let leaves = leaving(slot);
             if leaves {
-                telemetry.forget(&slot.labels);
+                telemetry.forget(&slot.labels, &slot.told);
             }
             !leaves
         });
@@ -509,7 +525,7 @@ impl StreamThread {
             if !waits {
                 slot.waits_until = None;
             }
-            let wanted = ahead || self.over_budget || waits;
+            let wanted = ahead || self.over_budget || waits || slot.task().is_some_and(|task| task.is_closing());
             if wanted != slot.paused {
                 slot.paused = wanted;
                 let position = slot.task().map(|task| task.position()).unwrap_or_default();
@@ -580,7 +596,10 @@ impl StreamThread {
             bytes += size.bytes;
             telemetry.state_keys.get_or_create(&slot.labels).set(size.keys as i64);
             telemetry.state_bytes.get_or_create(&slot.labels).set(size.bytes as i64);
-            let Some(counts) = task.counts().cloned() else { continue };
+            let (figures, counts) = (task.figures(), task.counts().cloned());
+            let told = telemetry.show(&slot.labels, &slot.told, &figures);
+            slot.told = told;
+            let Some(counts) = counts else { continue };
             let topic = TopicLabels { topic: slot.labels.topic.clone() };
             let seen = slot.counted.get_or_insert_with(|| counts.clone());
             telemetry.read.get_or_create(&topic).inc_by(counts.read - seen.read);
@@ -743,7 +762,8 @@ impl StreamThread {
             self.consumer.pause(&one(&old.input_topic, old.id.partition))?;
             self.assignments += 1;
             let state_topic = self.worker.state_topic_index(old.id);
-            let slot = Slot::new(old.id, old.input_topic.clone(), state_topic, self.assignments, now);
+            let mut slot = Slot::new(old.id, old.input_topic.clone(), state_topic, self.assignments, now);
+            slot.told.clone_from(&old.told);
             self.request_restore(&slot)?;
             self.slots[index] = slot;
         }
@@ -773,7 +793,7 @@ impl StreamThread {
             self.settle(outcome)?;
         }
         for slot in self.slots.drain(..) {
-            self.worker.telemetry.forget(&slot.labels);
+            self.worker.telemetry.forget(&slot.labels, &slot.told);
         }
         self.consumer.context().close();
         // whatever is still held must be given up here, or dropping the consumer waits for ever
