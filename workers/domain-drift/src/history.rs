@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use storage::wire::{self, Reader, damaged};
-use streaming::operator::RestoreError;
+use streaming::operator::{RestoreError, StateSize};
 
 /// Makes a window of a domain the reference that it is compared with from then on, instead of what was `self_offset`
 /// before. As JSON: `{"domain": "books", "window_end": 1795230000000}`.
@@ -38,6 +38,8 @@ pub struct History {
     references: BTreeMap<Box<str>, (i64, Box<[u8]>)>,
     /// Pins of windows that are not closed.
     awaited: BTreeMap<Box<str>, i64>,
+    /// What windows and references hold.
+    bytes: usize,
 }
 
 impl History {
@@ -61,19 +63,37 @@ impl History {
 
     /// Keeps what a domain was in a window.
     pub fn keep(&mut self, end: i64, domain: &str, summary: &[u8]) {
-        self.windows.insert((end, domain.into()), summary.into());
+        self.bytes += held(domain, summary);
+        if let Some(before) = self.windows.insert((end, domain.into()), summary.into()) {
+            self.bytes -= held(domain, &before);
+        }
     }
 
     /// Makes a summary a domain's reference.
     pub fn refer(&mut self, end: i64, domain: &str, summary: &[u8]) {
-        self.references.insert(domain.into(), (end, summary.into()));
+        self.set_reference(end, domain, summary);
         self.awaited.remove(domain);
+    }
+
+    fn set_reference(&mut self, end: i64, domain: &str, summary: &[u8]) {
+        self.bytes += held(domain, summary);
+        if let Some((_, before)) = self.references.insert(domain.into(), (end, summary.into())) {
+            self.bytes -= held(domain, &before);
+        }
+    }
+
+    /// Summaries kept, and the bytes that they take, about.
+    #[must_use]
+    pub fn size(&self) -> StateSize {
+        let summaries = self.windows.len() + self.references.len();
+        StateSize { keys: summaries as u64, bytes: self.bytes as u64 }
     }
 
     /// Forgets all windows that ended at or before `end`, and says under which keys they were remembered; references stay.
     pub fn forget(&mut self, end: i64) -> Vec<String> {
         let kept = self.windows.split_off(&(end.saturating_add(1), "".into()));
         let forgotten = std::mem::replace(&mut self.windows, kept);
+        self.bytes -= forgotten.iter().map(|((_, domain), summary)| held(domain, summary)).sum::<usize>();
         forgotten.keys().map(|(end, domain)| window_key(*end, domain)).collect()
     }
 
@@ -86,7 +106,9 @@ impl History {
     pub fn pin(&mut self, pin: &Pin, closed: Option<i64>) -> Pinned {
         let domain = pin.domain.as_str();
         let Some(end) = pin.window_end else {
-            self.references.remove(domain);
+            if let Some((_, before)) = self.references.remove(domain) {
+                self.bytes -= held(domain, &before);
+            }
             self.awaited.remove(domain);
             return Pinned::Removed;
         };
@@ -120,7 +142,7 @@ impl History {
         if let Some((_, domain)) = key.strip_prefix(WINDOW).and_then(|rest| rest.split_once('/')) {
             self.keep(end, domain, summary);
         } else if let Some(domain) = key.strip_prefix(REFERENCE) {
-            self.references.insert(domain.into(), (end, summary.into()));
+            self.set_reference(end, domain, summary);
         } else {
             return Err(damaged("a key of no window and no reference"));
         }
@@ -149,6 +171,11 @@ impl History {
         self.awaited = awaited;
         Ok(())
     }
+}
+
+/// What an entry holds, and its place in a tree, whose nodes are two thirds full.
+fn held(domain: &str, summary: &[u8]) -> usize {
+    domain.len() + summary.len() + size_of::<((i64, Box<str>), Box<[u8]>)>() * 3 / 2
 }
 
 const WINDOW: &str = "window/";
@@ -194,6 +221,23 @@ mod tests {
         assert_eq!(history.reference("a"), Some((20, &[20][..])));
         assert_eq!(history.pin(&pin("a", None), Some(30)), Pinned::Removed);
         assert_eq!(history.reference("a"), None);
+    }
+
+    #[test]
+    fn its_size_is_that_of_what_is_kept() {
+        let mut history = History::default();
+        for end in [10, 20, 20] {
+            history.keep(end, "a", &[0; 1000]);
+        }
+        assert_eq!(history.pin(&pin("a", Some(20)), Some(30)), Pinned::Now);
+        history.refer(20, "a", &[0; 500]);
+        let StateSize { keys, bytes } = history.size();
+        assert_eq!(keys, 3);
+        assert!((2500..3000).contains(&bytes), "{bytes}");
+        assert_eq!((history.forget(15).len(), history.size().keys), (1, 2));
+        assert_eq!(history.pin(&pin("a", None), Some(30)), Pinned::Removed);
+        history.forget(20);
+        assert_eq!(history.size(), StateSize::default());
     }
 
     #[test]

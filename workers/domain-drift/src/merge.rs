@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use storage::wire::{self, Reader};
-use streaming::operator::{Merge, RestoreError};
+use streaming::operator::{Figure, Merge, RestoreError, StateSize};
 use streaming::output::MergeOutput;
 use streaming::window::Windows;
 
@@ -36,6 +36,8 @@ pub struct DriftMerge<E> {
     closed: Option<i64>,
     encoder: E,
     overflowed: u64,
+    /// Users by domain in the newest window with users.
+    samples: Vec<(String, u64)>,
 }
 
 impl<E: RowEncoder> DriftMerge<E> {
@@ -54,6 +56,7 @@ impl<E: RowEncoder> DriftMerge<E> {
             closed: None,
             encoder,
             overflowed: 0,
+            samples: Vec::new(),
         }
     }
 
@@ -218,6 +221,16 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
         self.emit_self_drift(end, &domains, out);
         self.remember(end, &domains, out);
         self.closed = Some(end);
+        self.samples = domains.into_iter().map(|(domain, summary)| (domain, summary.users)).collect();
+    }
+
+    /// `samples`: users by domain in the newest window with users.
+    fn figures(&self) -> Vec<Figure<'_>> {
+        self.samples.iter().map(|(domain, users)| Figure { name: "samples", of: domain, value: *users }).collect()
+    }
+
+    fn size(&self) -> StateSize {
+        self.history.size()
     }
 
     fn snapshot(&self, into: &mut Vec<u8>) {
