@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
 use crate::frame::{Frame, Frames, write_summary};
-use crate::operator::{Merge, Record, RestoreError, StateSize};
+use crate::operator::{Figure, Merge, Record, RestoreError, StateSize};
 use crate::output::{MergeOutput, OutputBuffer};
 use crate::progress::MergeProgress;
 use crate::state::{Loaded, encode, history_key};
@@ -182,8 +182,9 @@ impl<M: Merge> Task for MergeTask<M> {
     }
 
     fn size(&self) -> StateSize {
-        let keys = self.windows.values().map(|groups| groups.len() as u64).sum();
-        StateSize { keys, bytes: self.bytes }
+        let keys: u64 = self.windows.values().map(|groups| groups.len() as u64).sum();
+        let kept = self.merge.size();
+        StateSize { keys: keys + kept.keys, bytes: self.bytes + kept.bytes }
     }
 
     fn open_windows(&self) -> usize {
@@ -192,6 +193,10 @@ impl<M: Merge> Task for MergeTask<M> {
 
     fn overflowed(&self) -> u64 {
         self.merge.overflowed()
+    }
+
+    fn figures(&self) -> Vec<Figure<'_>> {
+        self.merge.figures()
     }
 
     fn snapshot(&self, into: &mut Vec<u8>) {
@@ -274,6 +279,10 @@ mod tests {
             }
         }
 
+        fn size(&self) -> StateSize {
+            StateSize { keys: self.0.len() as u64, bytes: self.0.values().map(|bytes| bytes.len() as u64).sum() }
+        }
+
         fn command(&mut self, bytes: &[u8], out: &mut MergeOutput) {
             out.remember("zz", |into| into.extend_from_slice(bytes));
             self.0.insert("zz".to_owned(), bytes.to_vec());
@@ -317,6 +326,19 @@ mod tests {
             }
         }
         (rows, history)
+    }
+
+    #[test]
+    fn open_windows_and_what_the_operator_keeps_are_the_state() {
+        let mut task = task();
+        for end in [10, 20] {
+            window(&mut task, end);
+        }
+        assert_eq!(task.size(), StateSize { keys: 2, bytes: 2 });
+        let mut frames = Vec::new();
+        write_summary(&mut frames, 30, b"g", |into| into.push(1));
+        send(&mut task, &frames);
+        assert_eq!(task.size(), StateSize { keys: 3, bytes: 2 + 3 });
     }
 
     #[test]

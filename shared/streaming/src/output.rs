@@ -208,6 +208,18 @@ impl FoldOutput {
         crate::frame::write_summary(&mut self.frames[partition], end, group, write);
     }
 
+    /// Moves all of `other` behind what is here.
+    pub(crate) fn take_from(&mut self, other: &mut Self) {
+        self.records.take_from(&mut other.records);
+        self.entries.take_from(&mut other.entries);
+        for (frames, others) in self.frames.iter_mut().zip(&mut other.frames) {
+            if frames.is_empty() {
+                std::mem::swap(frames, others);
+            }
+            frames.append(others);
+        }
+    }
+
     /// Bytes that wait in records and summaries.
     pub(crate) fn bytes(&self) -> usize {
         self.records.bytes() + self.entries.bytes() + self.frames.iter().map(Vec::len).sum::<usize>()

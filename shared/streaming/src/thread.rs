@@ -48,6 +48,8 @@ pub(crate) struct ThreadStatus {
 
 /// Why a batch was not read to its end.
 enum Stopped {
+    /// The task has a window to close first, which takes long.
+    Closes,
     /// Something outside does not answer.
     Waits {
         offset: i64,
@@ -178,6 +180,7 @@ impl StreamThread {
         self.take_replies()?;
         self.take_outcome()?;
         self.poll(read)?;
+        self.go_on_closing();
         let now = Instant::now();
         if now.duration_since(self.last_tick) >= TICK {
             self.last_tick = now;
@@ -198,7 +201,8 @@ impl StreamThread {
             taken += count;
             self.drained &= count < BATCH;
         }
-        let mut timeout = if taken == 0 { TICK } else { Duration::ZERO };
+        let is_closing = self.slots.iter().filter_map(Slot::task).any(|task| task.is_closing());
+        let mut timeout = if taken == 0 && !is_closing { TICK } else { Duration::ZERO };
         while let Some(polled) = self.consumer.poll(timeout) {
             match polled {
                 // fetched before its partition had a queue of its own: its restore ends with a seek
@@ -234,6 +238,7 @@ impl StreamThread {
                     oldest.get_or_insert(record.timestamp);
                     ControlFlow::Continue(())
                 }
+                Ok(Processed::Closing) => ControlFlow::Break(Stopped::Closes),
                 Ok(Processed::NotNow(reason)) => ControlFlow::Break(Stopped::Waits { offset: record.offset, reason }),
                 Err(error) => Stopped::failed(error.into()),
             }
@@ -241,18 +246,30 @@ impl StreamThread {
         if slot.is_fold() {
             self.oldest_uncommitted = self.oldest_uncommitted.or(oldest);
         }
-        match stopped {
-            None => {}
+        let waits_until = match stopped {
+            None => return Ok(count),
             Some(Stopped::Failed(error)) => return Err(error),
+            Some(Stopped::Closes) => None,
             Some(Stopped::Waits { offset, reason }) => {
-                let slot = &mut self.slots[index];
                 tracing::warn!(task = %slot.id, offset, reason, "the partition waits");
-                slot.waits_until = Some(Instant::now() + WAIT);
-                slot.paused = true;
-                self.consumer.pause(&one(&slot.input_topic, slot.id.partition))?;
+                Some(Instant::now() + WAIT)
+            }
+        };
+        slot.waits_until = waits_until;
+        slot.paused = true;
+        self.consumer.pause(&one(&slot.input_topic, slot.id.partition))?;
+        Ok(count)
+    }
+
+    /// Closes one piece more of the windows that take long.
+    fn go_on_closing(&mut self) {
+        for slot in &mut self.slots {
+            if let Phase::Running(task) = &mut slot.phase
+                && task.is_closing()
+            {
+                task.advance();
             }
         }
-        Ok(count)
     }
 
     // ---- rebalances
@@ -339,7 +356,7 @@ impl StreamThread {
         self.slots.retain(|slot| {
             let leaves = leaving(slot);
             if leaves {
-                telemetry.forget(&slot.labels);
+                telemetry.forget(&slot.labels, &slot.told);
             }
             !leaves
         });
@@ -540,7 +557,7 @@ impl StreamThread {
             if !waits {
                 slot.waits_until = None;
             }
-            let wanted = ahead || self.over_budget || waits;
+            let wanted = ahead || self.over_budget || waits || slot.task().is_some_and(|task| task.is_closing());
             if wanted != slot.paused {
                 slot.paused = wanted;
                 let position = slot.task().map(|task| task.position()).unwrap_or_default();
@@ -611,7 +628,10 @@ impl StreamThread {
             bytes += size.bytes;
             telemetry.state_keys.get_or_create(&slot.labels).set(size.keys as i64);
             telemetry.state_bytes.get_or_create(&slot.labels).set(size.bytes as i64);
-            let Some(counts) = task.counts().cloned() else { continue };
+            let (figures, counts) = (task.figures(), task.counts().cloned());
+            let told = telemetry.show(&slot.labels, &slot.told, &figures);
+            slot.told = told;
+            let Some(counts) = counts else { continue };
             let topic = TopicLabels { topic: slot.labels.topic.clone() };
             let seen = slot.counted.get_or_insert_with(|| counts.clone());
             telemetry.read.get_or_create(&topic).inc_by(counts.read - seen.read);
@@ -775,6 +795,7 @@ impl StreamThread {
             self.assignments += 1;
             let state_topic = self.worker.state_topic_index(old.id);
             let mut slot = Slot::new(old.id, old.input_topic.clone(), state_topic, self.assignments, now);
+            slot.told.clone_from(&old.told);
             slot.queue = self.slots[index].queue.take();
             self.request_restore(&slot)?;
             self.slots[index] = slot;
@@ -805,7 +826,7 @@ impl StreamThread {
             self.settle(outcome)?;
         }
         for slot in self.slots.drain(..) {
-            self.worker.telemetry.forget(&slot.labels);
+            self.worker.telemetry.forget(&slot.labels, &slot.told);
         }
         self.consumer.context().close();
         // whatever is still held must be given up here, or dropping the consumer waits for ever

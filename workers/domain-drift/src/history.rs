@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use storage::wire::{self, Reader, damaged};
-use streaming::operator::RestoreError;
+use streaming::operator::{RestoreError, StateSize};
 
 /// Makes a window of a domain the reference that it is compared with from then on, instead of what was `self_offset`
 /// before. As JSON: `{"domain": "books", "window_end": 1795230000000}`.
@@ -39,6 +39,8 @@ pub struct History {
     references: BTreeMap<(Box<str>, i64), Box<[u8]>>,
     /// Pins of windows that are not closed.
     awaited: BTreeMap<Box<str>, i64>,
+    /// What windows and references hold.
+    bytes: usize,
 }
 
 impl History {
@@ -65,27 +67,49 @@ impl History {
 
     /// Keeps what a domain was in a window.
     pub fn keep(&mut self, end: i64, domain: &str, summary: &[u8]) {
-        self.windows.insert((end, domain.into()), summary.into());
+        self.bytes += held(domain, summary);
+        if let Some(before) = self.windows.insert((end, domain.into()), summary.into()) {
+            self.bytes -= held(domain, &before);
+        }
     }
 
     /// Makes a summary a domain's reference for windows that end after `since`.
     pub fn refer(&mut self, since: i64, domain: &str, summary: &[u8]) {
-        self.references.insert((domain.into(), since), summary.into());
+        self.set_reference(since, domain, summary);
         self.awaited.remove(domain);
+    }
+
+    fn set_reference(&mut self, since: i64, domain: &str, summary: &[u8]) {
+        self.bytes += held(domain, summary);
+        if let Some(before) = self.references.insert((domain.into(), since), summary.into()) {
+            self.bytes -= held(domain, &before);
+        }
     }
 
     /// Forgets a domain's references that were there before `since`, and says under which keys they were remembered.
     pub fn forget_references(&mut self, since: i64, domain: &str) -> Vec<String> {
         let earlier = self.references.range((domain.into(), i64::MIN)..(domain.into(), since));
         let keys: Vec<i64> = earlier.map(|((_, since), _)| *since).collect();
-        keys.iter().for_each(|since| drop(self.references.remove(&(domain.into(), *since))));
+        for since in &keys {
+            if let Some(before) = self.references.remove(&(domain.into(), *since)) {
+                self.bytes -= held(domain, &before);
+            }
+        }
         keys.into_iter().map(|since| reference_key(since, domain)).collect()
+    }
+
+    /// Summaries kept, and the bytes that they take, about.
+    #[must_use]
+    pub fn size(&self) -> StateSize {
+        let summaries = self.windows.len() + self.references.len();
+        StateSize { keys: summaries as u64, bytes: self.bytes as u64 }
     }
 
     /// Forgets all windows that ended at or before `end`, and says under which keys they were remembered; references stay.
     pub fn forget(&mut self, end: i64) -> Vec<String> {
         let kept = self.windows.split_off(&(end.saturating_add(1), "".into()));
         let forgotten = std::mem::replace(&mut self.windows, kept);
+        self.bytes -= forgotten.iter().map(|((_, domain), summary)| held(domain, summary)).sum::<usize>();
         forgotten.keys().map(|(end, domain)| window_key(*end, domain)).collect()
     }
 
@@ -135,7 +159,7 @@ impl History {
         if let Some((_, domain)) = key.strip_prefix(WINDOW).and_then(|rest| rest.split_once('/')) {
             self.keep(end, domain, summary);
         } else if let Some((_, domain)) = key.strip_prefix(REFERENCE).and_then(|rest| rest.split_once('/')) {
-            self.references.insert((domain.into(), end), summary.into());
+            self.set_reference(end, domain, summary);
         } else {
             return Err(damaged("a key of no window and no reference"));
         }
@@ -164,6 +188,11 @@ impl History {
         self.awaited = awaited;
         Ok(())
     }
+}
+
+/// What an entry holds, and its place in a tree, whose nodes are two thirds full.
+fn held(domain: &str, summary: &[u8]) -> usize {
+    domain.len() + summary.len() + size_of::<((i64, Box<str>), Box<[u8]>)>() * 3 / 2
 }
 
 const WINDOW: &str = "window/";
@@ -221,6 +250,23 @@ mod tests {
         assert_eq!(history.forget_references(50, "a"), [reference_key(30, "a")]);
         assert_eq!((history.reference("a", 50), history.reference("b", 50)), (None, Some(&[3][..])));
         assert_eq!(history.pin(&pin("c", Some(60)), Some(50)), Pinned::Later, "whatever is known of it");
+    }
+
+    #[test]
+    fn its_size_is_that_of_what_is_kept() {
+        let mut history = History::default();
+        for end in [10, 20, 20] {
+            history.keep(end, "a", &[0; 1000]);
+        }
+        assert_eq!(history.pin(&pin("a", Some(20)), Some(30)), Pinned::Now);
+        history.refer(20, "a", &[0; 500]);
+        let StateSize { keys, bytes } = history.size();
+        assert_eq!(keys, 3);
+        assert!((2500..3000).contains(&bytes), "{bytes}");
+        assert_eq!((history.forget(15).len(), history.size().keys), (1, 2));
+        assert_eq!(history.forget_references(i64::MAX, "a").len(), 1);
+        history.forget(20);
+        assert_eq!(history.size(), StateSize::default());
     }
 
     #[test]

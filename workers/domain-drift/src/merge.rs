@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use storage::wire::{self, Reader};
-use streaming::operator::{Merge, RestoreError};
+use streaming::operator::{Figure, Merge, RestoreError, StateSize};
 use streaming::output::MergeOutput;
 use streaming::window::Windows;
 
@@ -37,6 +37,8 @@ pub struct DriftMerge<E> {
     encoder: E,
     overflowed: u64,
     told: fn(&Pin, Pinned),
+    /// Users by domain in the newest window with users.
+    samples: Vec<(String, u64)>,
 }
 
 impl<E: RowEncoder> DriftMerge<E> {
@@ -56,6 +58,7 @@ impl<E: RowEncoder> DriftMerge<E> {
             encoder,
             overflowed: 0,
             told: |_, _| (),
+            samples: Vec::new(),
         }
     }
 
@@ -240,6 +243,16 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
         self.emit_self_drift(end, &domains, out);
         self.remember(end, &domains, out);
         self.closed = Some(end);
+        self.samples = domains.into_iter().map(|(domain, summary)| (domain, summary.users)).collect();
+    }
+
+    /// `samples`: users by domain in the newest window with users.
+    fn figures(&self) -> Vec<Figure<'_>> {
+        self.samples.iter().map(|(domain, users)| Figure { name: "samples", of: domain, value: *users }).collect()
+    }
+
+    fn size(&self) -> StateSize {
+        self.history.size()
     }
 
     fn snapshot(&self, into: &mut Vec<u8>) {

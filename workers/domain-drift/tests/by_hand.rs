@@ -199,6 +199,19 @@ fn pairs_above_the_limit_are_left_out_and_counted() {
 }
 
 #[test]
+fn the_merge_tells_the_samples_of_its_newest_window_and_how_much_past_it_keeps() {
+    let driver = play(settings(), &two_domains()[..3], 10_000);
+    let figures = driver.merge.figures();
+    let figures: Vec<_> = figures.iter().map(|figure| (figure.name, figure.of, figure.value)).collect();
+    assert_eq!(figures, [("samples", "a", 1), ("samples", "b", 2)]);
+    assert_eq!(driver.merge.size().keys, 0);
+    let with_past = Settings { self_offset: Some(120_000), ..settings() };
+    let [two, three] = [20_000, 30_000].map(|until| play(with_past.clone(), &two_domains(), until).merge.size());
+    // two equal domains in each window
+    assert_eq!((two.keys, three.keys, two.bytes * 3), (4, 6, three.bytes * 2));
+}
+
+#[test]
 fn a_domain_is_compared_with_its_own_past() {
     let rules = Settings { pairs: listed(&[]), self_offset: Some(120_000), ..settings() };
     let mut events = vec![vector(1000, "a", "u1", 1.0), vector(1001, "a", "u2", 3.0), vector(1002, "b", "u1", 3.0)];
