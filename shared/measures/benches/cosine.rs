@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use measures::{Nearest, Side, SplitMix64, cosine, dot};
+use measures::{Nearest, Search, Side, SplitMix64, cosine, reciprocal_norm};
 
 const CANDIDATES: usize = 30_000;
 
@@ -19,21 +19,10 @@ fn benches(criterion: &mut Criterion) {
             bencher.iter(|| cosine(black_box(one), black_box(&other[..dimensions])));
         });
 
-        let squares: Vec<f64> = vectors.chunks_exact(dimensions).map(|vector| dot(vector, vector)).collect();
         let mut nearest = Nearest::new(5);
         group.throughput(Throughput::Elements(CANDIDATES as u64));
-        group.bench_function(format!("5 nearest of {CANDIDATES} in {dimensions} dimensions"), |bencher| {
-            bencher.iter(|| {
-                nearest.clear();
-                let side = Side::new(one);
-                for (vector, squares) in vectors.chunks_exact(dimensions).zip(&squares) {
-                    nearest.offer(side.with_squares(vector, *squares));
-                }
-                black_box(nearest.mean())
-            });
-        });
         group.bench_function(
-            format!("5 nearest of {CANDIDATES} in {dimensions} dimensions, squares unknown"),
+            format!("5 nearest of {CANDIDATES} in {dimensions} dimensions, all computed"),
             |bencher| {
                 bencher.iter(|| {
                     nearest.clear();
@@ -43,6 +32,22 @@ fn benches(criterion: &mut Criterion) {
                 });
             },
         );
+        let reciprocals: Vec<f32> = vectors.chunks_exact(dimensions).map(reciprocal_norm).collect();
+        for asking in [1, 4, Search::MOST] {
+            group.throughput(Throughput::Elements((CANDIDATES * asking) as u64));
+            group.bench_function(
+                format!("5 nearest of {CANDIDATES} in {dimensions} dimensions, {asking} at once"),
+                |bencher| {
+                    bencher.iter(|| {
+                        let mut search = Search::new(vectors.chunks_exact(dimensions).take(asking), 5);
+                        for (vector, reciprocal) in vectors.chunks_exact(dimensions).zip(&reciprocals) {
+                            search.offer(vector, *reciprocal, |_| true);
+                        }
+                        search
+                    });
+                },
+            );
+        }
     }
     group.finish();
 }

@@ -9,8 +9,8 @@
 //! - [`Directions`] project vectors, a [`Scale`] makes places of projections; of these [`Histogram`]s and [`Moments`] are
 //!   made, whose distances and deviations say how far two samples of vectors lie apart; [`Sinkhorn`] checks that,
 //! - [`cosine`] says how alike two vectors are, [`decay`] what is left of that after a time, [`SignedGridCounts`] gives
-//!   quantiles of both; [`DecayFit`] is calibrated on successive versions of vectors, [`Nearest`] and [`slope`] tell how
-//!   an item moves among its neighbours.
+//!   quantiles of both; [`DecayFit`] is calibrated on successive versions of vectors, a [`Search`] for the
+//!   [`Nearest`] and [`slope`] tell how an item moves among its neighbours.
 
 mod band;
 mod bin_counts;
@@ -28,7 +28,7 @@ mod vector;
 pub use band::Band;
 pub use bin_counts::BinCounts;
 pub use bins::{Bins, BinsError, MAX_BINS};
-pub use cosine::{DecayFit, Nearest, Side, cosine, decay, half_life_hours, retention, slope};
+pub use cosine::{DecayFit, Nearest, Search, Side, cosine, decay, half_life_hours, reciprocal_norm, retention, slope};
 pub use drift::{Directions, Histogram, Moments, Scale, ScaleError, Sinkhorn, SplitMix64, wasserstein};
 pub use entropy::{Estimator, Normalise, Score, Scorer};
 pub use fixed::Fixed;

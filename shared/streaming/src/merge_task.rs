@@ -124,6 +124,10 @@ impl<M: Merge> Task for MergeTask<M> {
         let frames = record.value.unwrap_or_default();
         self.take_in(frames).map_err(|problem| TaskError { task: self.id, offset: record.offset, problem })?;
         self.position = record.offset + 1;
+        // what is remembered anew is not to be removed
+        for key in self.out.remembered.drain(..) {
+            self.forgotten.retain(|(_, forgotten)| *forgotten != key);
+        }
         for key in self.out.forgotten.drain(..) {
             self.forgotten.push((self.position, key));
         }
@@ -158,8 +162,6 @@ impl<M: Merge> Task for MergeTask<M> {
         into.take_from(&mut self.out.records);
         for record in self.out.history.iter() {
             let key = String::from_utf8_lossy(record.key.unwrap_or_default());
-            // remembered anew: it is not to be removed
-            self.forgotten.retain(|(_, forgotten)| *forgotten != key);
             let (partition, key) = (Some(self.id.partition), history_key(&key));
             into.push_with_headers(self.topics.state, partition, Some(key.as_bytes()), record.value, &[]);
         }
@@ -284,6 +286,9 @@ mod tests {
         }
 
         fn command(&mut self, bytes: &[u8], out: &mut MergeOutput) {
+            if bytes == b"unpin" {
+                return out.forget("zz");
+            }
             out.remember("zz", |into| into.extend_from_slice(bytes));
             self.0.insert("zz".to_owned(), bytes.to_vec());
         }
@@ -379,5 +384,24 @@ mod tests {
             superseded.sort();
             assert_eq!(superseded, ["history/010", "history/020"].map(str::to_owned).to_vec());
         }
+    }
+
+    #[test]
+    fn the_last_word_about_a_key_counts_also_where_others_wait_for_the_same_cut() {
+        let command = |task: &mut MergeTask<Remembering>, word: &[u8]| {
+            let mut frames = Vec::new();
+            write_command(&mut frames, word);
+            send(task, &frames);
+        };
+        let mut task = task();
+        command(&mut task, b"pin");
+        command(&mut task, b"unpin");
+        assert_eq!(cut(&mut task, &mut StateLog::default()), (vec![], 1));
+        assert_eq!(task.superseded(task.position()), ["history/zz"]);
+        command(&mut task, b"unpin");
+        command(&mut task, b"pin");
+        // as a replay does: the record was committed before
+        task.discard_outputs();
+        assert_eq!(task.superseded(task.position()), Vec::<String>::new());
     }
 }

@@ -262,6 +262,9 @@ pub struct MergeOutput {
     pub records: OutputBuffer,
     /// History records by the operator's own keys; topic and partition are the runtime's to fill in.
     pub(crate) history: OutputBuffer,
+    /// Keys remembered since the runtime last asked, and not forgotten since.
+    pub(crate) remembered: Vec<String>,
+    /// Keys forgotten since the runtime last asked, and not remembered since.
     pub(crate) forgotten: Vec<String>,
 }
 
@@ -270,10 +273,13 @@ impl MergeOutput {
     /// back by [`recall`](crate::operator::Merge::recall). At most 900 KiB.
     pub fn remember(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
         self.history.push(0, None, key.as_bytes(), write);
+        self.forgotten.retain(|forgotten| forgotten != key);
+        self.remembered.push(key.to_owned());
     }
 
     /// What was remembered under `key` is not needed any more.
     pub fn forget(&mut self, key: &str) {
+        self.remembered.retain(|remembered| remembered != key);
         self.forgotten.push(key.to_owned());
     }
 

@@ -235,10 +235,14 @@ impl Slot {
         self.has_news(self.last_part.is_some_and(|mark| mark.idle))
     }
 
-    /// A state to be packed, where a snapshot is due: (state, generation, offset). To be taken right after a part, when
-    /// no output waits.
+    /// Whether a snapshot is under way.
+    pub(crate) fn writes_snapshot(&self) -> bool {
+        !matches!(self.snapshot, Snapshot::Waiting)
+    }
+
+    /// A state to be packed, where a snapshot is due: (state, generation, offset). Not while an output waits.
     pub(crate) fn snapshot_due(&mut self, interval: Duration, now: Instant) -> Option<(Vec<u8>, u64, i64)> {
-        let Phase::Running(task) = &self.phase else { return None };
+        let (Phase::Running(task) | Phase::Leaving(task)) = &self.phase else { return None };
         let due = matches!(self.snapshot, Snapshot::Waiting) && now.duration_since(self.last_snapshot) >= interval;
         let stands_at = (task.position(), task.reached().closed);
         if !due || task.is_closing() || stands_at == self.snapshot_at {

@@ -84,6 +84,7 @@ pub(crate) struct StreamThread {
     in_flight: Option<Cut>,
     /// An aborted cut that is to be made again, not before this moment.
     retry: Option<(Cut, Instant)>,
+    snapshot_interval: Duration,
     truncate: Option<usize>,
     aborts_in_a_row: u32,
     fenced: Vec<Instant>,
@@ -117,6 +118,7 @@ impl StreamThread {
         let transactions = producer(&worker.kafka, &name, &worker.config);
         let committer = Committer::start(&name, transactions, worker.topics.clone(), handed_on, worker.stop.clone())?;
         let now = Instant::now();
+        let snapshot_interval = worker.config.snapshot_interval.as_duration();
         Ok(Self {
             worker,
             status,
@@ -129,6 +131,7 @@ impl StreamThread {
             assignments: 0,
             in_flight: None,
             retry: None,
+            snapshot_interval,
             truncate: None,
             aborts_in_a_row: 0,
             fenced: Vec::new(),
@@ -166,8 +169,13 @@ impl StreamThread {
         }
         self.pause_everything()?;
         let deadline = Instant::now() + LEAVE_LIMIT;
-        let unfinished =
-            |thread: &Self| thread.in_flight.is_some() || thread.retry.is_some() || thread.has_uncut_work();
+        // with a snapshot of where they stand, whoever takes the tasks over has nothing to read again
+        self.snapshot_interval = Duration::ZERO;
+        let unfinished = |thread: &Self| {
+            let has_work = |slot: &Slot| slot.has_uncut_work() || slot.writes_snapshot();
+            thread.in_flight.is_some() || thread.retry.is_some() || thread.slots.iter().any(has_work)
+        };
+        self.cut(Instant::now())?;
         while unfinished(self) && Instant::now() < deadline {
             self.turn(false)?;
             self.cut(Instant::now())?;
@@ -422,8 +430,7 @@ impl StreamThread {
         self.worker.telemetry.restore_seconds.observe(restored.duration.as_secs_f64());
         tracing::info!(task = %slot.id, topic = %slot.input_topic, position, generation = restored.generation,
             seconds = restored.duration.as_secs_f64(), "restored");
-        let interval = self.worker.config.snapshot_interval.as_duration();
-        let stagger = interval.mul_f64(f64::from(slot.id.partition.rem_euclid(16)) / 32.0);
+        let stagger = self.snapshot_interval.mul_f64(f64::from(slot.id.partition.rem_euclid(16)) / 32.0);
         slot.begin(restored, stagger, Instant::now());
         slot.position_gauge = Some(self.worker.telemetry.position.get_or_create_owned(&slot.labels));
         if self.revocation.as_ref().is_some_and(|revocation| {
@@ -650,10 +657,6 @@ impl StreamThread {
 
     // ---- transactions
 
-    fn has_uncut_work(&self) -> bool {
-        self.slots.iter().any(Slot::has_uncut_work)
-    }
-
     fn maybe_cut(&mut self, now: Instant) -> anyhow::Result<()> {
         if self.in_flight.is_some() {
             return Ok(());
@@ -684,12 +687,11 @@ impl StreamThread {
             let slot = &mut self.slots[index];
             let semantics =
                 Semantics { hash: self.worker.semantics, partitions: self.worker.source_partitions(slot.id) };
-            let Some(part) = slot.cut(idle, semantics) else { continue };
-            cut.parts.push(Arc::new(part));
+            cut.parts.extend(slot.cut(idle, semantics).map(Arc::new));
+            // who only moves elsewhere does not wait for it
+            let stays = matches!(slot.phase, Phase::Running(_)) || self.worker.stopping();
             let started = Instant::now();
-            if let Some((state, generation, offset)) =
-                slot.snapshot_due(self.worker.config.snapshot_interval.as_duration(), now)
-            {
+            if stays && let Some((state, generation, offset)) = slot.snapshot_due(self.snapshot_interval, now) {
                 self.worker.telemetry.snapshot_seconds.observe(started.elapsed().as_secs_f64());
                 let (id, assignment) = (slot.id, slot.assignment);
                 self.requests.send(Request::Pack { id, assignment, state, generation, offset })?;

@@ -6,7 +6,7 @@ mod toy;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use running::{DEADLINE, Instance, kafka, wait_for};
+use running::{DEADLINE, Instance, kafka, progress, wait_for};
 use service::{GroupProtocol, HumanDuration};
 use streaming::{Runtime, Topology};
 use testkit::{Outgoing, eventually, produce, read_committed};
@@ -83,6 +83,24 @@ fn rows_survive_comings_and_goings_under_the_classic_protocol() {
 #[test]
 fn rows_survive_comings_and_goings_where_windows_close_in_pieces() {
     rows_survive_comings_and_goings(toy::topology_in_pieces, GroupProtocol::Consumer);
+}
+
+#[test]
+fn an_instance_that_is_stopped_leaves_a_snapshot_of_where_it_stood() {
+    let source = testkit::topic("amounts", 2, &[]);
+    let worker = testkit::unique("toy");
+    publish(&source, &events(4_000));
+    let mut config = toy::config("only");
+    config.snapshot_interval = HumanDuration::from_millis(3_600_000).unwrap();
+    let instance = Instance::run(toy::topology(&worker, &source, Duration::from_secs(3_600)), config);
+    wait_for(&worker, &source, 4_000, 0);
+    instance.stop().unwrap();
+    let (folds, _) = progress(&worker, &source);
+    assert_eq!(folds.len(), 2);
+    for (task, fold) in folds {
+        let closed = fold.watermark.map(|watermark| watermark.div_euclid(toy::SLIDE) * toy::SLIDE);
+        assert!(closed.is_some() && fold.restores_from == closed, "{task}: {:?}, not {closed:?}", fold.restores_from);
+    }
 }
 
 #[test]

@@ -99,6 +99,18 @@ fn equal_items_long_gaps_and_other_sessions_make_no_pairs_but_are_the_last_click
 }
 
 #[test]
+fn the_fold_tells_how_many_pairs_had_no_vector() {
+    let mut clicks = Clicks::new(default_settings(), 1, 1, 1);
+    let table = three_items();
+    for click in [click("s", 1000, "1", "east"), click("s", 2000, "2", "nowhere"), click("s", 3000, "3", "north")] {
+        assert!(clicks.push(0, &click, &table, i64::MAX));
+    }
+    assert_eq!(clicks.figures(0), []);
+    clicks.finish(400_000, &table);
+    assert_eq!(clicks.figures(0), [("missing_vectors".to_owned(), "shop".to_owned(), 2)]);
+}
+
+#[test]
 fn vectors_are_those_as_of_the_later_event_and_pairs_without_one_are_missing() {
     let mut table = ItemTable::new(2);
     put(&mut table, "a", 150_000, "v1", &[1.0, 0.0]);

@@ -149,7 +149,9 @@ fn damaged_snapshots_are_refused() {
     for (at, version) in drifting(0.25).iter().enumerate().take(4) {
         fold.apply(&version, &mut out);
         if at == 2 {
-            fold.close(2 * HOUR, &cosine_decay::table::ItemTable::new(2), &mut out);
+            let table = cosine_decay::table::ItemTable::new(2);
+            fold.close(2 * HOUR, &table, &mut out);
+            assert_eq!(fold.go_on_closing(2 * HOUR, &table, &mut out), streaming::operator::Closing::Done);
         }
     }
     let mut bytes = Vec::new();
@@ -193,7 +195,16 @@ impl Case {
 
     /// `disturbed` says after which versions a partition is loaded anew, and entries go that nobody needs.
     fn run(&self, versions: &[&Version], partitions: usize, disturbed: impl Fn(usize) -> bool) -> Items {
-        let mut items = Items::new(self.settings(), BOUND, partitions);
+        self.run_on(Items::new(self.settings(), BOUND, partitions), versions, partitions, disturbed)
+    }
+
+    fn run_on(
+        &self,
+        mut items: Items,
+        versions: &[&Version],
+        partitions: usize,
+        disturbed: impl Fn(usize) -> bool,
+    ) -> Items {
         for (at, version) in versions.iter().enumerate() {
             let partition = version.item_id.bytes().map(usize::from).sum::<usize>() % partitions;
             assert!(items.push(partition, version), "nothing is late here");
@@ -340,13 +351,14 @@ proptest! {
     }
 
     #[test]
-    fn neither_order_nor_partitions_restarts_or_pruning_change_a_bit(
-        case in cases(), partitions in 2_usize..8, disturbances: u64
+    fn neither_order_nor_partitions_restarts_pruning_or_closing_in_pieces_change_a_bit(
+        case in cases(), partitions in 2_usize..8, disturbances: u64, piece in 1_usize..60
     ) {
         let plain = case.run(&case.by_time(), 1, |_| false);
         let disturbed = |at: usize| disturbances >> (at % 61) & 1 == 1;
         for partitions in [1, partitions] {
-            let mut items = case.run(&case.by_arrival(), partitions, disturbed);
+            let items = Items::new(case.settings(), BOUND, partitions).in_pieces_of(piece);
+            let mut items = case.run_on(items, &case.by_arrival(), partitions, disturbed);
             prop_assert_eq!(&plain.merges.rows, &items.merges.rows);
             prop_assert_eq!(&plain.requests, &items.requests);
             items.prune(i64::MAX);

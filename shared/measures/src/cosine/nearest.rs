@@ -1,9 +1,8 @@
-//! The nearest neighbours of a vector, exactly: whoever asks offers the cosine of every candidate.
+//! The nearest neighbours of a vector: whoever asks offers the cosine of every candidate that could be one.
 
 /// The greatest of the cosines that were offered.
 ///
-/// A search costs a scalar product a candidate and, but for the first few, a comparison. Equal cosines are alike, so the
-/// result does not depend on the order of the candidates.
+/// Equal cosines are alike, so the result does not depend on the order of the candidates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Nearest {
     count: usize,
@@ -22,13 +21,19 @@ impl Nearest {
     #[inline]
     pub fn offer(&mut self, cosine: f64) {
         if self.cosines.len() == self.count {
-            match self.cosines.last() {
-                Some(least) if cosine > *least => self.cosines.pop(),
-                _ => return,
-            };
+            if cosine <= self.to_exceed() {
+                return;
+            }
+            self.cosines.pop();
         }
         let at = self.cosines.partition_point(|greater| *greater >= cosine);
         self.cosines.insert(at, cosine);
+    }
+
+    /// What a cosine must exceed to be one of them.
+    #[must_use]
+    pub fn to_exceed(&self) -> f64 {
+        self.cosines.get(self.count - 1).copied().unwrap_or(f64::NEG_INFINITY)
     }
 
     /// The neighbours' cosines, descending: fewer than asked for where there were fewer candidates.

@@ -41,7 +41,7 @@ impl Instance {
 }
 
 /// The newest announcements of all tasks.
-fn progress(worker: &str, source: &str) -> (BTreeMap<String, FoldProgress>, BTreeMap<String, MergeProgress>) {
+pub fn progress(worker: &str, source: &str) -> (BTreeMap<String, FoldProgress>, BTreeMap<String, MergeProgress>) {
     let topic = format!("recwatch.internal.{worker}.{source}.watermarks");
     let (mut folds, mut merges) = (BTreeMap::new(), BTreeMap::new());
     for record in read_committed(&topic) {

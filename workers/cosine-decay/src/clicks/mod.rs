@@ -1,5 +1,6 @@
 //! The first step for interactions: the clicks of one source partition become pairs of items, and these summaries by group.
 
+mod missing;
 mod pane;
 mod sessions;
 mod summary;
@@ -10,13 +11,14 @@ use std::marker::PhantomData;
 use grouping::{Dimension, GroupLimit};
 use measures::{cosine, decay};
 use storage::wire::{self, Reader, damaged};
-use streaming::operator::{Fold, RestoreError, Source, StateSize, Timed};
+use streaming::operator::{Figure, Fold, RestoreError, Source, StateSize, Timed};
 use streaming::output::FoldOutput;
 
 use crate::event::ClickEvent;
 use crate::settings::Settings;
 use crate::table::ItemTable;
 use crate::window_sums::{Groups, WindowSums, share_of};
+use missing::Missing;
 use pane::{Click, Pane};
 use sessions::Sessions;
 pub use summary::PairSummary;
@@ -34,6 +36,8 @@ pub struct ClicksFold<S> {
     /// Clicks above the last closed end, by the end of their slide.
     panes: BTreeMap<i64, Pane>,
     sums: WindowSums<PairSummary>,
+    /// Since the fold was made: state is what results are made of.
+    missing: Missing,
     /// The last closed end, in epoch ms.
     closed: Option<i64>,
     key: Vec<u8>,
@@ -49,6 +53,7 @@ impl<S> ClicksFold<S> {
             sessions: Sessions::new(settings.windows, settings.session_gap),
             panes: BTreeMap::new(),
             sums: WindowSums::default(),
+            missing: Missing::default(),
             closed: None,
             key: Vec::new(),
             source: PhantomData,
@@ -118,6 +123,10 @@ where
             pane.sort();
             let mut groups = Groups::new();
             pane.clicks().for_each(|click| self.pair(&click, table, &mut groups));
+            for (key, share) in groups.iter().filter(|(_, share)| share.missing > 0) {
+                let domain = &self.settings.grouping.values(key)[Dimension::Domain as usize];
+                self.missing.add(domain, share.missing);
+            }
             self.sums.enter(pane_end, groups);
         }
         self.sessions.expire(end);
@@ -129,6 +138,11 @@ where
         let panes: usize = self.panes.values().map(Pane::bytes).sum();
         let bytes = self.sessions.bytes() + panes + self.sums.bytes();
         StateSize { keys: self.sessions.len() as u64, bytes: bytes as u64 }
+    }
+
+    /// `missing_vectors`: pairs without a vector, by domain where pairs are grouped by it.
+    fn figures(&self) -> Vec<Figure<'_>> {
+        self.missing.figures()
     }
 
     fn snapshot(&self, into: &mut Vec<u8>) {

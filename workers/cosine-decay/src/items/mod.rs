@@ -5,31 +5,34 @@ mod entries;
 mod observations;
 mod pane;
 mod rate;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use grouping::GroupLimit;
 use hashbrown::HashTable;
-use measures::{Nearest, Side, cosine, norm};
-use storage::wire::{self, Reader, damaged};
+use measures::{Nearest, Search, cosine, norm};
+use storage::wire::Reader;
 use storage::{Rows, Slab, Text};
-use streaming::operator::{Fold, RestoreError, Source, StateSize, Timed};
+use streaming::operator::{Closing, Fold, RestoreError, Source, StateSize, Table as _, Timed};
 use streaming::output::FoldOutput;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::event::{ItemEvent, NewVersion};
 use crate::rows::{RETRAIN_TOPIC, RetrainRow, RowEncoder};
 use crate::settings::Settings;
-use crate::table::ItemTable;
-use crate::version::{VersionKey, components, encode_vector};
+use crate::table::{Asking, ItemTable};
+use crate::version::{VersionKey, encode_vector};
 use crate::window_sums::{Groups, WindowSums, share_of};
 use entries::Entries;
 use observations::Observations;
 use pane::{Pane, Waiting, compare_bits};
 pub use rate::RateSummary;
 
-const VERSION: u8 = 1;
+/// Comparisons of a version with an item that are made before others have their turn: some 20 ms.
+const PIECE: usize = 1 << 22;
 
 /// Keeps the newest versions of one source partition's items.
 ///
@@ -50,10 +53,24 @@ pub struct ItemsFold<S, E> {
     sums: WindowSums<RateSummary>,
     /// The last closed end, in epoch ms.
     closed: Option<i64>,
+    /// The pane that is being taken in.
+    closing: Option<PaneInWork>,
+    /// Comparisons that make a piece of closing.
+    piece: usize,
     /// The items that have entries which will not be needed for ever.
     prunable: Vec<u32>,
     key: Vec<u8>,
     source: PhantomData<fn() -> S>,
+}
+
+/// A pane whose versions become their items' newest ones.
+#[derive(Debug)]
+struct PaneInWork {
+    end: i64,
+    pane: Pane,
+    /// The versions before it have been taken in.
+    next: usize,
+    groups: Groups<RateSummary>,
 }
 
 #[derive(Debug, Default)]
@@ -89,11 +106,19 @@ impl<S, E: RowEncoder> ItemsFold<S, E> {
             panes: BTreeMap::new(),
             sums: WindowSums::default(),
             closed: None,
+            closing: None,
+            piece: PIECE,
             prunable: Vec::new(),
             key: Vec::new(),
             source: PhantomData,
             settings: settings.clone(),
         }
+    }
+
+    /// The same fold, closing in pieces of so many comparisons of a version with an item (at least 1).
+    #[must_use]
+    pub fn in_pieces_of(self, comparisons: usize) -> Self {
+        Self { piece: comparisons, ..self }
     }
 
     fn find(&self, item_id: &str) -> Option<u32> {
@@ -161,24 +186,52 @@ impl<S, E: RowEncoder> ItemsFold<S, E> {
         true
     }
 
-    /// Looks where the item of a version lies among the other items. All of them are taken as of the version's time, itself
-    /// too: where it has several versions of one time, each finds the newest of them there.
-    fn observe<'a>(
-        &mut self,
-        version: &Waiting,
-        vector: &[f32],
-        as_of_then: impl FnOnce() -> &'a [f32],
-        table: &ItemTable,
-        out: &mut FoldOutput,
-    ) {
+    /// The oldest pane up to `end`, to be taken in.
+    fn open_pane(&mut self, end: i64) -> Option<PaneInWork> {
+        let entry = self.panes.first_entry().filter(|entry| *entry.key() <= end)?;
+        let (end, mut pane) = entry.remove_entry();
+        pane.sort(|item| self.slab[item].id.as_bytes());
+        Some(PaneInWork { end, pane, next: 0, groups: Groups::new() })
+    }
+
+    /// Takes the next versions of a pane in, as many as look at the table together. The comparisons that this took.
+    fn take_in(&mut self, work: &mut PaneInWork, table: &ItemTable, out: &mut FoldOutput) -> usize {
+        let PaneInWork { pane, next, groups, .. } = work;
+        let versions = *next..pane.len().min(*next + Search::MOST);
+        *next = versions.end;
+        let observations = self.observations(pane, versions.clone(), table);
+        let comparisons = versions.len() * (1 + table.size().keys as usize);
+        for (at, observation) in versions.zip(observations) {
+            let (version, vector) = pane.version(at);
+            if self.enter(version, vector, groups)
+                && let Some(observation) = observation
+            {
+                self.observe(version, vector, observation, out);
+            }
+        }
+        comparisons
+    }
+
+    /// Where the items of versions lie among the other items: the mean cosine to their nearest ones; `None` for deletions,
+    /// and without other items. All of them are taken as of a version's time, its item too: where that has several
+    /// versions of one time, each finds the newest of them there.
+    fn observations(&self, pane: &Pane, versions: Range<usize>, table: &ItemTable) -> Vec<Option<f64>> {
+        let Some(rule) = &self.settings.retraining else { return vec![None; versions.len()] };
+        let has_vector = |at: &usize| !pane.version(*at).1.is_empty();
+        let asking = versions.clone().filter(has_vector).map(|at| {
+            let version = pane.version(at).0;
+            let item_id = self.slab[version.item].id.as_str();
+            Asking { item_id, time: version.time, vector: pane.vector_as_of_then(at) }
+        });
+        let search = table.nearest(&asking.collect::<Vec<_>>(), rule.neighbours);
+        let mut means = search.nearest().iter().map(Nearest::mean);
+        versions.map(|at| if has_vector(&at) { means.next().flatten() } else { None }).collect()
+    }
+
+    /// Adds where the item of a version lies to what was observed of it before.
+    fn observe(&mut self, version: &Waiting, vector: &[f32], observation: f64, out: &mut FoldOutput) {
         let Some(rule) = &self.settings.retraining else { return };
         let item = &mut self.slab[version.item];
-        let side = Side::new(as_of_then());
-        let mut nearest = Nearest::new(rule.neighbours);
-        for (other, squares) in table.others_as_of(item.id.as_str(), version.time) {
-            nearest.offer(side.with_squares(other, squares));
-        }
-        let Some(observation) = nearest.mean() else { return };
         let norm = norm(vector);
         self.heap_bytes -= item.observations.bytes();
         let asks = item.observations.add(observation, norm, rule);
@@ -197,47 +250,6 @@ impl<S, E: RowEncoder> ItemsFold<S, E> {
         };
         let encoder = &mut self.encoder;
         out.records.push(RETRAIN_TOPIC, None, item.id.as_bytes(), |into| encoder.retrain(&row, into));
-    }
-
-    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
-        reader.version(VERSION)?;
-        let has_closed = reader.u64()? == 1;
-        self.closed = Some(reader.i64()?).filter(|_| has_closed);
-        for number in 0..reader.u64()? {
-            let index = self.find_or_insert(reader.text()?);
-            if self.slab.len() as u64 != number + 1 {
-                return Err(damaged("an item that comes twice"));
-            }
-            self.read_item(index, reader)?;
-        }
-        self.sums = WindowSums::read(reader)?;
-        for _ in 0..reader.u64()? {
-            let end = reader.i64()?;
-            let pane = Pane::read(reader, self.settings.vector_dimensions, |item_id| self.find(item_id))?;
-            pane.iter().for_each(|(version, _)| self.slab[version.item].waiting += 1);
-            if self.closed.is_some_and(|closed| end <= closed) || self.panes.insert(end, pane).is_some() {
-                return Err(damaged("a slide that is closed or comes twice"));
-            }
-        }
-        Ok(())
-    }
-
-    fn read_item(&mut self, index: u32, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
-        let item = &mut self.slab[index];
-        if reader.u64()? == 1 {
-            item.since = Some(reader.i64()?);
-            let row = self.newest.row_mut(index);
-            let components = components(reader.bytes()?)?;
-            if components.len() != row.len() {
-                return Err(damaged("a vector of another length"));
-            }
-            row.iter_mut().zip(components).for_each(|(component, bytes)| *component = f32::from_le_bytes(*bytes));
-        }
-        item.observations = Observations::read(reader)?;
-        item.entries = Entries::read(reader)?;
-        self.heap_bytes += item.entries.bytes() + item.observations.bytes();
-        self.list(index);
-        Ok(())
     }
 }
 
@@ -278,25 +290,27 @@ where
         Some(self.settings.rate_windows.pane_end(next))
     }
 
-    fn close(&mut self, end: i64, table: &ItemTable, out: &mut FoldOutput) {
+    fn close(&mut self, end: i64, _: &ItemTable, _: &mut FoldOutput) {
         debug_assert!(self.closed.is_none_or(|closed| end > closed), "window ends are closed in order");
         self.closed = Some(end);
         self.sums.evict(self.settings.rate_windows.start(end));
-        while let Some(entry) = self.panes.first_entry()
-            && *entry.key() <= end
-        {
-            let (pane_end, mut pane) = entry.remove_entry();
-            pane.sort(|item| self.slab[item].id.as_bytes());
-            let mut groups = Groups::new();
-            for (index, (version, vector)) in pane.iter().enumerate() {
-                if self.enter(version, vector, &mut groups) {
-                    self.observe(version, vector, || pane.vector_as_of_then(index), table, out);
+    }
+
+    fn go_on_closing(&mut self, end: i64, table: &ItemTable, out: &mut FoldOutput) -> Closing {
+        let mut comparisons = 0;
+        while let Some(mut work) = self.closing.take().or_else(|| self.open_pane(end)) {
+            while work.next < work.pane.len() {
+                if comparisons >= self.piece {
+                    self.closing = Some(work);
+                    return Closing::Unfinished;
                 }
+                comparisons += self.take_in(&mut work, table, out);
             }
-            self.sums.enter(pane_end, groups);
+            self.sums.enter(work.end, work.groups);
         }
         let totals = self.sums.totals();
         self.limit.emit(end, totals.len(), totals.iter().map(|(key, share)| (&**key, share)), out);
+        Closing::Done
     }
 
     fn prune(&mut self, horizon: i64, out: &mut FoldOutput) {
@@ -320,7 +334,8 @@ where
     }
 
     fn size(&self) -> StateSize {
-        let panes: usize = self.panes.values().map(Pane::bytes).sum();
+        let in_work = self.closing.iter().map(|work| &work.pane);
+        let panes: usize = self.panes.values().chain(in_work).map(Pane::bytes).sum();
         let bytes = self.slab.bytes()
             + self.by_id.allocation_size()
             + self.newest.bytes()
@@ -332,41 +347,11 @@ where
     }
 
     fn snapshot(&self, into: &mut Vec<u8>) {
-        into.push(VERSION);
-        wire::put_u64(into, u64::from(self.closed.is_some()));
-        wire::put_signed(into, i128::from(self.closed.unwrap_or_default()));
-        wire::put_u64(into, self.slab.len() as u64);
-        let mut bytes = Vec::new();
-        for index in &self.by_id {
-            let item = &self.slab[*index];
-            wire::put_bytes(into, item.id.as_bytes());
-            wire::put_u64(into, u64::from(item.since.is_some()));
-            if let Some(since) = item.since {
-                wire::put_signed(into, i128::from(since));
-                bytes.clear();
-                encode_vector(self.newest.row(*index), &mut bytes);
-                wire::put_bytes(into, &bytes);
-            }
-            item.observations.write(into);
-            item.entries.write(into);
-        }
-        self.sums.write(into);
-        wire::put_u64(into, self.panes.len() as u64);
-        for (end, pane) in &self.panes {
-            wire::put_signed(into, i128::from(*end));
-            pane.write(|item| self.slab[item].id.as_bytes(), into);
-        }
+        self.write(into);
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
-        // the encoder stays
-        let Self { slab, by_id, panes, prunable, .. } = self;
-        *slab = Slab::default();
-        by_id.clear();
-        panes.clear();
-        prunable.clear();
-        self.newest = Rows::new(self.settings.vector_dimensions);
-        self.heap_bytes = 0;
+        self.clear();
         let mut reader = Reader::new(bytes);
         self.read(&mut reader)?;
         reader.finish()

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use hashbrown::HashMap;
 use storage::Text;
 use storage::wire::{self, Reader, damaged};
 use streaming::operator::RestoreError;
@@ -28,6 +29,8 @@ pub(crate) struct Waiting {
     /// Where its vector lies; empty for a deletion.
     start: usize,
     length: usize,
+    /// The version whose vector its item has as of its time, once sorted.
+    as_of_then: usize,
 }
 
 impl Pane {
@@ -45,6 +48,7 @@ impl Pane {
             model_version: Text::new(model_version),
             start: self.components.len(),
             length: vector.len(),
+            as_of_then: self.waiting.len(),
         });
         self.components.extend_from_slice(vector);
     }
@@ -54,13 +58,21 @@ impl Pane {
         self.waiting.iter().map(|waiting| (waiting, waiting.vector(&self.components)))
     }
 
-    /// The vector that the item of the version at `index` has as of that version's time: that of the last version of this
-    /// time, in the order of [`sort`](Self::sort).
-    pub(crate) fn vector_as_of_then(&self, index: usize) -> &[f32] {
-        let version = &self.waiting[index];
-        let of_then = self.waiting[index..].iter().take_while(|other| other.time == version.time);
-        let vectors = of_then.filter(|other| other.item == version.item).map(|other| other.vector(&self.components));
-        vectors.filter(|vector| !vector.is_empty()).last().unwrap_or_default()
+    /// Number of versions.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The version at a place, with its vector.
+    pub(crate) fn version(&self, at: usize) -> (&Waiting, &[f32]) {
+        let version = &self.waiting[at];
+        (version, version.vector(&self.components))
+    }
+
+    /// The vector that the item of the version at a place has as of that version's time: that of the last version of this
+    /// time, in the order of [`sort`](Self::sort), which must have been called.
+    pub(crate) fn vector_as_of_then(&self, at: usize) -> &[f32] {
+        self.version(self.waiting[at].as_of_then).1
     }
 
     /// Sorts by time and event id; `id_of` gives an item's id. Should two versions agree in both, what else they say
@@ -76,6 +88,17 @@ impl Pane {
                 .then_with(|| left.domain.as_bytes().cmp(right.domain.as_bytes()))
                 .then_with(|| left.model_version.as_bytes().cmp(right.model_version.as_bytes()))
         });
+        let mut last_of_a_time: HashMap<u32, usize> = HashMap::new();
+        for at in (0..waiting.len()).rev() {
+            if waiting.get(at + 1).is_some_and(|next| next.time != waiting[at].time) {
+                last_of_a_time.clear();
+            }
+            let version = &mut waiting[at];
+            if version.length > 0 {
+                last_of_a_time.entry(version.item).or_insert(at);
+            }
+            version.as_of_then = last_of_a_time.get(&version.item).copied().unwrap_or(at);
+        }
     }
 
     /// Bytes held, without what long texts hold.

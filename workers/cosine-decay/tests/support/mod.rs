@@ -16,7 +16,7 @@ use cosine_decay::version::{VersionKey, encode_vector};
 use grouping::{Dimension, GroupLimit, Grouping};
 use records::{Reason, Rejection};
 use serde_json::{Value, json};
-use streaming::operator::{Fold, Merge, Record, Source, SourceError, Table, Timed};
+use streaming::operator::{Closing, Fold, Merge, Record, Source, SourceError, Table, Timed};
 use streaming::output::{FoldOutput, MergeOutput};
 use streaming::window::Windows;
 
@@ -263,6 +263,11 @@ impl Clicks {
         *fold = restored;
     }
 
+    pub fn figures(&self, partition: usize) -> Vec<(String, String, u64)> {
+        let figures = self.partitions[partition].fold.figures();
+        figures.iter().map(|figure| (figure.name.to_owned(), figure.of.to_owned(), figure.value)).collect()
+    }
+
     pub fn live_keys(&self) -> u64 {
         self.partitions.iter().map(|partition| partition.fold.size().keys).sum()
     }
@@ -340,6 +345,14 @@ impl Items {
         }
     }
 
+    /// Lets folds close in pieces of so many comparisons.
+    pub fn in_pieces_of(mut self, comparisons: usize) -> Self {
+        for partition in &mut self.partitions {
+            partition.fold = ItemsFold::new(&self.settings, JsonRows).in_pieces_of(comparisons);
+        }
+        self
+    }
+
     /// Takes a version in and closes what the slowest partition allows; false where the version is late.
     pub fn push(&mut self, partition: usize, version: &Version) -> bool {
         let ItemPartition { fold, watermark, .. } = &mut self.partitions[partition];
@@ -370,12 +383,16 @@ impl Items {
     }
 
     fn close(&mut self, reached: i64) {
-        for ItemPartition { fold, closed, .. } in &mut self.partitions {
-            while let Some(end) = fold.next_end(*closed).filter(|end| *end <= reached) {
-                assert!(end > *closed && end % self.settings.rate_windows.slide() == 0, "{end} after {closed}");
+        for partition in 0..self.partitions.len() {
+            loop {
+                let ItemPartition { fold, closed, .. } = &mut self.partitions[partition];
+                let before = *closed;
+                let Some(end) = fold.next_end(before).filter(|end| *end <= reached) else { break };
+                assert!(end > before && end % self.settings.rate_windows.slide() == 0, "{end} after {before}");
                 let mut out = FoldOutput::new(1);
                 fold.close(end, &self.table, &mut out);
                 *closed = end;
+                self.go_on_closing(partition, end, before, reached, &mut out);
                 self.merges.take(&out);
                 for record in out.records.iter() {
                     assert_eq!(record.topic, cosine_decay::rows::RETRAIN_TOPIC);
@@ -387,6 +404,35 @@ impl Items {
         }
     }
 
+    /// Between the pieces the table does not stand still: entries go that the other partitions need no more, and there are
+    /// entries that came below the mark for a while.
+    fn go_on_closing(&mut self, partition: usize, end: i64, before: i64, reached: i64, out: &mut FoldOutput) {
+        let passing = [("item-0", end - 1, &[3.0, 1.0][..]), ("item-0", 0, &[]), ("another", 0, &[-0.5, 1.0])];
+        let passing = passing.map(|(item_id, event_time, vector)| {
+            let (mut key, mut value) = (Vec::new(), Vec::new());
+            VersionKey { item_id, event_time, event_id: "zz" }.encode(&mut key);
+            encode_vector(vector, &mut value);
+            (key, value)
+        });
+        let mut is_there = false;
+        while self.partitions[partition].fold.go_on_closing(end, &self.table, out) == Closing::Unfinished {
+            assert_eq!(out.summaries().count(), 0, "summaries come with the end");
+            for other in (0..self.partitions.len()).filter(|other| *other != partition) {
+                self.prune_one(other, before);
+            }
+            for (key, value) in &passing {
+                match is_there {
+                    false => self.table.put(key, value, Some(reached)).unwrap(),
+                    true => self.table.remove(key),
+                }
+            }
+            is_there = !is_there;
+        }
+        if is_there {
+            passing.iter().for_each(|(key, _)| self.table.remove(key));
+        }
+    }
+
     /// Closes everything up to `watermark`, in folds and merges.
     pub fn finish(&mut self, watermark: i64) {
         self.close(watermark);
@@ -395,12 +441,14 @@ impl Items {
 
     /// Lets entries go that no lookup as of `horizon` or later needs.
     pub fn prune(&mut self, horizon: i64) {
-        for partition in 0..self.partitions.len() {
-            let ItemPartition { fold, watermark, .. } = &mut self.partitions[partition];
-            let mut out = FoldOutput::new(1).with_mark(Some(*watermark));
-            fold.prune(horizon, &mut out);
-            self.write(&out, None);
-        }
+        (0..self.partitions.len()).for_each(|partition| self.prune_one(partition, horizon));
+    }
+
+    fn prune_one(&mut self, partition: usize, horizon: i64) {
+        let ItemPartition { fold, watermark, .. } = &mut self.partitions[partition];
+        let mut out = FoldOutput::new(1).with_mark(Some(*watermark));
+        fold.prune(horizon, &mut out);
+        self.write(&out, None);
     }
 
     /// Replaces a partition's fold by one that is loaded from its snapshot.
