@@ -127,6 +127,8 @@ pub(crate) fn member(base: &ClientConfig, group: &str, client: &str, runtime: &R
     match runtime.protocol {
         GroupProtocol::Consumer => {
             config.set("group.protocol", "consumer");
+            // the broker's own choice gives all of one source topic to one thread, and all of another to the next
+            unless_set(&mut config, &[("group.remote.assignor", "range")]);
         }
         GroupProtocol::Classic => {
             config

@@ -1,15 +1,15 @@
 //! Clicks that wait for the end of their slide.
 
-use std::ops::Range;
-
 use storage::wire::{self, Reader};
 use streaming::operator::RestoreError;
 
-/// The clicks of one slide. Their texts lie in one arena, so that taking one in allocates nothing.
+/// The clicks of one slide. Their texts lie in one arena and the keys of their groups in another, so that taking one in
+/// allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Pane {
     waiting: Vec<Waiting>,
-    texts: Vec<u8>,
+    texts: String,
+    groups: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -17,9 +17,11 @@ struct Waiting {
     time: i64,
     /// Decay per hour of the click's domain.
     lambda: f64,
-    /// Where its texts begin: event id, session, item, and the key of its group.
+    /// Where its texts begin: event id, session, item.
     start: usize,
-    lengths: [u32; 4],
+    lengths: [u32; 3],
+    /// Where the key of its group lies.
+    group: (usize, u32),
 }
 
 /// A click.
@@ -35,60 +37,53 @@ pub(crate) struct Click<'a> {
 }
 
 impl Waiting {
-    fn bytes<'a>(&self, texts: &'a [u8], which: usize) -> &'a [u8] {
-        let start = self.start + self.lengths[..which].iter().sum::<u32>() as usize;
-        let range: Range<usize> = start..start + self.lengths[which] as usize;
-        &texts[range]
-    }
-
-    fn click<'a>(&self, texts: &'a [u8]) -> Click<'a> {
-        // pushed as texts, so they are some
-        let text = |which| std::str::from_utf8(self.bytes(texts, which)).unwrap_or_default();
-        Click {
-            time: self.time,
-            event_id: text(0),
-            session_id: text(1),
-            item_id: text(2),
-            group: self.bytes(texts, 3),
-            lambda: self.lambda,
-        }
+    fn click<'a>(&self, texts: &'a str, groups: &'a [u8]) -> Click<'a> {
+        let mut at = self.start;
+        let [event_id, session_id, item_id] = self.lengths.map(|length| {
+            let text = &texts[at..at + length as usize];
+            at += length as usize;
+            text
+        });
+        let (start, length) = self.group;
+        let group = &groups[start..start + length as usize];
+        Click { time: self.time, event_id, session_id, item_id, group, lambda: self.lambda }
     }
 }
 
 impl Pane {
     pub(crate) fn push(&mut self, click: &Click<'_>) {
-        let texts = [click.event_id.as_bytes(), click.session_id.as_bytes(), click.item_id.as_bytes(), click.group];
-        let waiting = Waiting {
+        let texts = [click.event_id, click.session_id, click.item_id];
+        self.waiting.push(Waiting {
             time: click.time,
             lambda: click.lambda,
             start: self.texts.len(),
             lengths: texts.map(|text| text.len() as u32),
-        };
-        texts.into_iter().for_each(|text| self.texts.extend_from_slice(text));
-        self.waiting.push(waiting);
+            group: (self.groups.len(), click.group.len() as u32),
+        });
+        texts.into_iter().for_each(|text| self.texts.push_str(text));
+        self.groups.extend_from_slice(click.group);
     }
 
     /// Sorts by time and event id. Should two clicks agree in both, what else they say decides, so that no order of
     /// arrival shows.
     pub(crate) fn sort(&mut self) {
-        let Self { waiting, texts } = self;
+        let Self { waiting, texts, groups } = self;
         waiting.sort_unstable_by(|left, right| {
-            let key = |waiting: &Waiting| [0, 1, 2, 3].map(|which| waiting.bytes(texts, which));
-            left.time
-                .cmp(&right.time)
-                .then_with(|| left.bytes(texts, 0).cmp(right.bytes(texts, 0)))
-                .then_with(|| key(left).cmp(&key(right)))
-                .then_with(|| left.lambda.total_cmp(&right.lambda))
+            left.time.cmp(&right.time).then_with(|| {
+                let [left, right] = [left, right].map(|waiting| waiting.click(texts, groups));
+                let key = [left, right].map(|click| (click.event_id, click.session_id, click.item_id, click.group));
+                key[0].cmp(&key[1]).then_with(|| left.lambda.total_cmp(&right.lambda))
+            })
         });
     }
 
     pub(crate) fn clicks(&self) -> impl Iterator<Item = Click<'_>> {
-        self.waiting.iter().map(|waiting| waiting.click(&self.texts))
+        self.waiting.iter().map(|waiting| waiting.click(&self.texts, &self.groups))
     }
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.waiting.capacity() * size_of::<Waiting>() + self.texts.capacity()
+        self.waiting.capacity() * size_of::<Waiting>() + self.texts.capacity() + self.groups.capacity()
     }
 
     pub(crate) fn write(&self, into: &mut Vec<u8>) {
