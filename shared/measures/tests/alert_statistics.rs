@@ -12,6 +12,7 @@ use serde_json::Value;
 const HOUR: i64 = 3_600_000;
 const REFRESH: i64 = 30_000;
 
+#[expect(clippy::disallowed_methods, reason = "a test reads what was recorded")]
 fn lines(name: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/alert_statistics").join(name);
     let text = std::fs::read_to_string(path).unwrap();

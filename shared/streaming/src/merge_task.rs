@@ -81,6 +81,12 @@ impl<M: Merge> MergeTask<M> {
         Ok(())
     }
 
+    fn note_forgotten(&mut self) {
+        for key in self.out.forgotten.drain(..) {
+            self.forgotten.push((self.position, key));
+        }
+    }
+
     fn add(&mut self, end: i64, group: &[u8], summary: &[u8]) -> Result<(), String> {
         if self.progress.closed.is_some_and(|closed| end <= closed) {
             return Err(format!("a summary of the window that ends at {end}, which is closed"));
@@ -124,9 +130,7 @@ impl<M: Merge> Task for MergeTask<M> {
         let frames = record.value.unwrap_or_default();
         self.take_in(frames).map_err(|problem| TaskError { task: self.id, offset: record.offset, problem })?;
         self.position = record.offset + 1;
-        for key in self.out.forgotten.drain(..) {
-            self.forgotten.push((self.position, key));
-        }
+        self.note_forgotten();
         Ok(Processed::Done)
     }
 
@@ -229,6 +233,11 @@ impl<M: Merge> Task for MergeTask<M> {
     fn end_replay(&mut self, _: Reached) {
         self.discard_outputs();
     }
+
+    fn go_live(&mut self) {
+        self.merge.begin(&mut self.out);
+        self.note_forgotten();
+    }
 }
 
 #[cfg(test)]
@@ -272,6 +281,10 @@ mod tests {
             {
                 out.forget(&oldest);
             }
+        }
+
+        fn begin(&mut self, out: &mut MergeOutput) {
+            out.records.push(0, None, format!("live after {}", self.0.len()).as_bytes(), |_| {});
         }
 
         fn command(&mut self, bytes: &[u8], out: &mut MergeOutput) {
@@ -350,6 +363,8 @@ mod tests {
         restored.end_replay(reached);
         assert_eq!(cut(&mut restored, &mut log), (vec![], 0), "all of that was committed before");
         assert_eq!(restored.merge.0, task.merge.0);
+        restored.go_live();
+        assert_eq!(cut(&mut restored, &mut log), (vec!["live after 3".to_owned()], 0), "that is news");
         for task in [&mut task, &mut restored] {
             window(task, 40);
             assert_eq!(cut(task, &mut log.clone()), (vec!["020 030 zz".to_owned()], 1));
