@@ -1,0 +1,79 @@
+//! An evaluator inside of a merge.
+
+use records::{Alert, Encoder};
+use streaming::operator::RestoreError;
+use streaming::output::MergeOutput;
+
+use crate::catalogue::Row;
+use crate::evaluator::Evaluator;
+
+/// The key under which a merge remembers its rules.
+const KEY: &str = "alert-rules";
+
+/// What turns a merge's rows into alerts on a topic. Every method is to be called by the merge's method of the same name.
+pub struct AlertStage {
+    evaluator: Evaluator,
+    encoder: Encoder<Alert<'static>>,
+    topic: u16,
+}
+
+impl AlertStage {
+    /// Alerts of `evaluator`, under the id that the registry gave their schema, for the output topic with this index.
+    #[must_use]
+    pub fn new(evaluator: Evaluator, schema: i32, topic: u16) -> Self {
+        Self { evaluator, encoder: Encoder::new(schema), topic }
+    }
+
+    /// The task goes live.
+    pub fn begin(&mut self, out: &mut MergeOutput) {
+        let Self { evaluator, encoder, topic } = self;
+        let news = evaluator.begin(&mut |alert| push(encoder, *topic, alert, out));
+        if news {
+            out.remember(KEY, |into| evaluator.remembered(into));
+        }
+    }
+
+    /// A window is closed; `rows` are made where a rule looks at them.
+    pub fn close(&mut self, end: i64, rows: impl FnOnce() -> Vec<Row>, out: &mut MergeOutput) {
+        let Self { evaluator, encoder, topic } = self;
+        let rows = if evaluator.wants(end) { rows() } else { Vec::new() };
+        evaluator.close(end, &rows, &mut |alert| push(encoder, *topic, alert, out));
+    }
+
+    /// Takes the rules back, if `key` is theirs; false where it is another's.
+    ///
+    /// # Errors
+    /// Where the bytes are no rules.
+    pub fn recall(&mut self, key: &str, bytes: &[u8]) -> Result<bool, RestoreError> {
+        if key != KEY {
+            return Ok(false);
+        }
+        self.evaluator.recall(bytes)?;
+        Ok(true)
+    }
+
+    /// Appends the state.
+    pub fn snapshot(&self, into: &mut Vec<u8>) {
+        self.evaluator.snapshot(into);
+    }
+
+    /// Reads what [`snapshot`](Self::snapshot) has written; nothing of what was written before there were alerts.
+    ///
+    /// # Errors
+    /// Where the bytes are none of it.
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        if bytes.is_empty() { Ok(()) } else { self.evaluator.restore(bytes) }
+    }
+
+    /// The evaluator, for what it counts.
+    #[must_use]
+    pub fn evaluator(&self) -> &Evaluator {
+        &self.evaluator
+    }
+}
+
+fn push(encoder: &mut Encoder<Alert<'static>>, topic: u16, alert: &Alert<'_>, out: &mut MergeOutput) {
+    out.records.push(topic, None, alert.fingerprint.as_bytes(), |into| {
+        encoder.encode(alert, into).expect("the record type and its schema agree, as a test of records proves");
+    });
+}
