@@ -33,6 +33,12 @@ impl AlertStage {
         }
     }
 
+    /// Whether a rule looks at the rows of the window that ends at `end`.
+    #[must_use]
+    pub fn wants(&self, end: i64) -> bool {
+        self.evaluator.wants(end)
+    }
+
     /// A window is closed; `rows` are made where a rule looks at them.
     pub fn close(&mut self, end: i64, rows: impl FnOnce() -> Vec<Row>, out: &mut MergeOutput) {
         let Self { evaluator, encoder, topic } = self;
