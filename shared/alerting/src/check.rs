@@ -144,8 +144,10 @@ impl Checker<'_> {
 
     fn every(&mut self, rows: &RowKind) -> i64 {
         let every = self.config.every.map_or(rows.window, HumanDuration::as_millis);
-        if every <= 0 || every % rows.slide.max(1) != 0 {
-            let shown = self.config.every.unwrap_or_default();
+        // the window itself is checked where it is configured
+        if let Some(shown) = self.config.every
+            && (every <= 0 || every % rows.slide.max(1) != 0)
+        {
             self.wrong("every", shown, format!("a multiple of the slide ({})", duration(rows.slide)));
             return rows.window.max(1);
         }
@@ -153,7 +155,7 @@ impl Checker<'_> {
             let allowed = "at most 1h for a change: its baseline needs 24 values of a day";
             self.wrong("every", duration(every), allowed);
         }
-        every
+        every.max(1)
     }
 
     fn condition(&mut self, rows: &RowKind, metric: Option<&Metric>, every: i64) -> Option<Condition> {
@@ -250,8 +252,8 @@ impl Checker<'_> {
     }
 
     fn history(&mut self, default: i64, step: i64, steps: &str) -> i64 {
-        let history = self.config.history.map_or(default, HumanDuration::as_millis);
         let least = step.saturating_mul(LEAST_ROWS as i64);
+        let Some(history) = self.config.history.map(HumanDuration::as_millis) else { return default.max(least) };
         if history < least || history > MAX_HISTORY {
             let allowed = format!("from {} ({LEAST_ROWS} {steps}) to {}", duration(least), duration(MAX_HISTORY));
             self.wrong("history", duration(history), allowed);

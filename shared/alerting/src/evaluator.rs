@@ -129,11 +129,22 @@ impl Evaluator {
         self.counts
     }
 
+    /// Whether any rule runs.
+    #[must_use]
+    pub fn has_rules(&self) -> bool {
+        !self.live.is_empty()
+    }
+
     /// Alerts that are firing.
     #[must_use]
     pub fn firing(&self) -> u64 {
-        let firing = |live: &LiveRule| live.series.values().filter(|series| series.firing.is_some()).count() as u64;
-        self.live.iter().map(firing).sum()
+        self.live.iter().map(|live| live.firing).sum()
+    }
+
+    /// What series take, as of their last evaluation; estimated.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.live.iter().map(|live| live.bytes).sum()
     }
 
     /// Series that are kept.

@@ -62,6 +62,19 @@ pub(crate) enum Past {
     Cusum(Box<Cusum>),
 }
 
+impl Past {
+    /// Bytes on the heap, estimated.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Window(window) => window.values.len() * size_of::<(i64, f64, f64)>(),
+            Self::Cusum(cusum) => {
+                size_of::<Cusum>() + cusum.values.len() * size_of::<(i64, f64)>() + size_of_val(cusum.history.largest())
+            }
+        }
+    }
+}
+
 /// Values and their quantiles when they were last refreshed.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Window {

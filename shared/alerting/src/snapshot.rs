@@ -61,7 +61,10 @@ pub(crate) fn write_series(live: &[LiveRule], into: &mut Vec<u8>) {
 
 /// Reads what [`write_series`] has written into the rules that are the same still: by name, and by when they began.
 pub(crate) fn read_series(reader: &mut Reader<'_>, live: &mut [LiveRule]) -> Result<(), RestoreError> {
-    live.iter_mut().for_each(|live| live.series.clear());
+    for live in live.iter_mut() {
+        live.series.clear();
+        live.measure();
+    }
     for _ in 0..reader.u64()? {
         let (name, since) = (reader.text()?, reader.i64()?);
         let mut all: BTreeMap<Group, Series> = BTreeMap::new();
@@ -74,6 +77,7 @@ pub(crate) fn read_series(reader: &mut Reader<'_>, live: &mut [LiveRule]) -> Res
         }
         if let Some(live) = live.iter_mut().find(|live| live.rule.rule.name == name && live.since == since) {
             live.series = all;
+            live.measure();
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! An evaluator inside of a merge.
 
 use records::{Alert, Encoder};
-use streaming::operator::RestoreError;
+use streaming::operator::{Figure, RestoreError, StateSize};
 use streaming::output::MergeOutput;
 
 use crate::catalogue::Row;
@@ -71,15 +71,32 @@ impl AlertStage {
         if bytes.is_empty() { Ok(()) } else { self.evaluator.restore(bytes) }
     }
 
-    /// The evaluator, for what it counts.
+    /// `alerts_firing`; `alert_series`: what rules keep; `alert_evaluations`: rows judged, `alerts_overflowed`: rows not
+    /// judged because there were too many series, `alert_transitions`: records by reason. The last three are since the task
+    /// was restored, with what it has replayed. None without rules.
+    pub fn figures(&self) -> impl Iterator<Item = Figure<'_>> {
+        let (evaluator, counts) = (&self.evaluator, self.evaluator.counts());
+        let single = [
+            ("alerts_firing", evaluator.firing()),
+            ("alert_series", evaluator.tracked()),
+            ("alert_evaluations", counts.evaluations),
+            ("alerts_overflowed", counts.overflowed),
+        ];
+        let single = single.map(|(name, value)| Figure { name, of: "", value }).into_iter();
+        let by_reason: Vec<_> = counts.transitions().collect();
+        let by_reason = by_reason.into_iter().map(|(of, value)| Figure { name: "alert_transitions", of, value });
+        single.chain(by_reason).filter(|_| evaluator.has_rules())
+    }
+
+    /// What rules keep.
     #[must_use]
-    pub fn evaluator(&self) -> &Evaluator {
-        &self.evaluator
+    pub fn size(&self) -> StateSize {
+        StateSize { keys: self.evaluator.tracked(), bytes: self.evaluator.bytes() }
     }
 }
 
 fn push(encoder: &mut Encoder<Alert<'static>>, topic: u16, alert: &Alert<'_>, out: &mut MergeOutput) {
-    out.records.push(topic, None, alert.fingerprint.as_bytes(), |into| {
+    out.push_aside(topic, alert.fingerprint.as_bytes(), |into| {
         encoder.encode(alert, into).expect("the record type and its schema agree, as a test of records proves");
     });
 }

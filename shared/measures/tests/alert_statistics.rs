@@ -154,3 +154,14 @@ fn run_lengths_are_those_of_montgomerys_tables() {
         assert!((found - expected).abs() < tolerance, "threshold {threshold}, shift {shift}: {found}, not {expected}");
     }
 }
+
+#[test]
+fn eight_sigmas_give_the_run_lengths_of_the_definition() {
+    // one side is twice as long as two
+    for (shift, expected, runs, within) in
+        [(0.0, 19_000.0 / 2.0, 600, 1.5), (1.0, 16.0, 5_000, 1.1), (3.0, 3.0, 5_000, 1.3)]
+    {
+        let found = mean_run_length(8.0, shift, runs);
+        assert!(found > expected / within && found < expected * within, "shift {shift}: {found}, not {expected}");
+    }
+}

@@ -23,6 +23,7 @@ mod merge_task;
 mod metadata;
 pub mod operator;
 pub mod output;
+mod partition_queue;
 mod progress;
 mod refusal;
 mod restore;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
 use crate::frame::{Frame, Frames, write_summary};
-use crate::operator::{Merge, Record, RestoreError, StateSize};
+use crate::operator::{Figure, Merge, Record, RestoreError, StateSize};
 use crate::output::{MergeOutput, OutputBuffer};
 use crate::progress::MergeProgress;
 use crate::state::{Loaded, encode, history_key};
@@ -108,7 +108,7 @@ impl<M: Merge> MergeTask<M> {
         if self.progress.closed.is_some_and(|closed| watermark <= closed) {
             return;
         }
-        let before = self.out.records.len();
+        let before = (self.out.records.len() as u64, self.out.asides);
         while let Some(entry) = self.windows.first_entry().filter(|entry| *entry.key() <= watermark) {
             let (end, groups) = entry.remove_entry();
             self.merge.close(end, groups, &mut self.out);
@@ -116,7 +116,7 @@ impl<M: Merge> MergeTask<M> {
         if self.windows.is_empty() {
             self.bytes = 0;
         }
-        self.progress.rows += (self.out.records.len() - before) as u64;
+        self.progress.rows += (self.out.records.len() as u64 - before.0) - (self.out.asides - before.1);
         self.progress.closed = Some(watermark);
     }
 }
@@ -186,8 +186,9 @@ impl<M: Merge> Task for MergeTask<M> {
     }
 
     fn size(&self) -> StateSize {
-        let keys = self.windows.values().map(|groups| groups.len() as u64).sum();
-        StateSize { keys, bytes: self.bytes }
+        let keys: u64 = self.windows.values().map(|groups| groups.len() as u64).sum();
+        let kept = self.merge.size();
+        StateSize { keys: keys + kept.keys, bytes: self.bytes + kept.bytes }
     }
 
     fn open_windows(&self) -> usize {
@@ -196,6 +197,10 @@ impl<M: Merge> Task for MergeTask<M> {
 
     fn overflowed(&self) -> u64 {
         self.merge.overflowed()
+    }
+
+    fn figures(&self) -> Vec<Figure<'_>> {
+        self.merge.figures()
     }
 
     fn snapshot(&self, into: &mut Vec<u8>) {
@@ -273,6 +278,7 @@ mod tests {
         fn close(&mut self, end: i64, groups: BTreeMap<Box<[u8]>, u8>, out: &mut MergeOutput) {
             let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
             out.records.push(0, None, known.join(" ").as_bytes(), |_| {});
+            out.push_aside(0, b"an aside", |_| {});
             let (key, sum) = (format!("{end:03}"), groups.values().sum());
             out.remember(&key, |into| into.push(sum));
             self.0.insert(key, vec![sum]);
@@ -285,6 +291,10 @@ mod tests {
 
         fn begin(&mut self, out: &mut MergeOutput) {
             out.records.push(0, None, format!("live after {}", self.0.len()).as_bytes(), |_| {});
+        }
+
+        fn size(&self) -> StateSize {
+            StateSize { keys: self.0.len() as u64, bytes: self.0.values().map(|bytes| bytes.len() as u64).sum() }
         }
 
         fn command(&mut self, bytes: &[u8], out: &mut MergeOutput) {
@@ -325,11 +335,24 @@ mod tests {
                 assert_eq!(record.partition, Some(3));
                 log.record(key, record.value);
                 history += 1;
-            } else {
+            } else if key != b"an aside" {
                 rows.push(String::from_utf8(key.to_vec()).unwrap());
             }
         }
         (rows, history)
+    }
+
+    #[test]
+    fn open_windows_and_what_the_operator_keeps_are_the_state() {
+        let mut task = task();
+        for end in [10, 20] {
+            window(&mut task, end);
+        }
+        assert_eq!(task.size(), StateSize { keys: 2, bytes: 2 });
+        let mut frames = Vec::new();
+        write_summary(&mut frames, 30, b"g", |into| into.push(1));
+        send(&mut task, &frames);
+        assert_eq!(task.size(), StateSize { keys: 3, bytes: 2 + 3 });
     }
 
     #[test]
@@ -339,6 +362,7 @@ mod tests {
             window(&mut task, end);
         }
         assert_eq!(cut(&mut task, &mut log), (vec![String::new(), "010".to_owned()], 2));
+        assert_eq!(task.progress.rows, 2, "what is pushed aside is no row");
         let (mut state, snapshot_at) = (Vec::new(), task.position());
         task.snapshot(&mut state);
         assert_eq!(task.superseded(snapshot_at), Vec::<String>::new());

@@ -68,6 +68,17 @@ pub struct StateSize {
     pub bytes: u64,
 }
 
+/// A number that an operator tells of itself, for `/metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figure<'a> {
+    /// What it is.
+    pub name: &'static str,
+    /// What it is of, such as a domain; empty where there is one only.
+    pub of: &'a str,
+    /// The number.
+    pub value: u64,
+}
+
 /// What every instance of a worker holds whole, to look things up as of an event time. Folds write it
 /// ([`FoldOutput::put`]) to the worker's own compacted table topic; every instance reads all of that.
 pub trait Table: Send + Sync + 'static {
@@ -101,6 +112,16 @@ impl Table for NoTable {
     }
 }
 
+/// Whether a window is closed.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// All of it.
+    Done,
+    /// There is more to do.
+    Unfinished,
+}
+
 /// The first step, one for each source partition: keeps per-key state and reduces slides to summaries.
 ///
 /// The runtime calls [`apply`](Fold::apply) for each accepted event (`event_time` above the watermark, in order of
@@ -121,17 +142,30 @@ pub trait Fold: Send + 'static {
     /// held. Ends without data are skipped by answering the next one that matters.
     fn next_end(&self, after: i64) -> Option<i64>;
 
-    /// The window that ends at `end` is complete in this partition: emit its summaries and records, evict what no later
-    /// window covers.
+    /// The window that ends at `end` is complete in this partition: emit its summaries and records (no table entries), evict
+    /// what no later window covers.
     fn close(&mut self, end: i64, table: &Self::Table, out: &mut FoldOutput);
+
+    /// Goes on with what [`close`](Fold::close) has left to do for the window that ends at `end`: called after it until all is
+    /// done. A fold whose windows take long to close does it in pieces here, cut by a count, never by a clock. Between them
+    /// the thread does other things; no event is applied meanwhile, nothing of the window gets out, no snapshot is taken.
+    fn go_on_closing(&mut self, end: i64, table: &Self::Table, out: &mut FoldOutput) -> Closing {
+        let _ = (end, table, out);
+        Closing::Done
+    }
 
     /// Nobody looks up as of a time below `horizon` any more: table entries that only such lookups need can go.
     fn prune(&mut self, horizon: i64, out: &mut FoldOutput) {
         let _ = (horizon, out);
     }
 
-    /// Live keys and bytes; must be cheap (called about once a second).
+    /// Live keys and bytes; must be cheap (called some times a second).
     fn size(&self) -> StateSize;
+
+    /// Numbers of its own for `/metrics` (none by default): few, bounded, and cheap (called some times a second).
+    fn figures(&self) -> Vec<Figure<'_>> {
+        Vec::new()
+    }
 
     /// Appends the whole state.
     fn snapshot(&self, into: &mut Vec<u8>);
@@ -192,6 +226,17 @@ pub trait Merge: Send + 'static {
     /// Groups that were merged into another one because there were too many, since the operator was made.
     fn overflowed(&self) -> u64 {
         0
+    }
+
+    /// Numbers of its own for `/metrics`, as those of [`Fold::figures`].
+    fn figures(&self) -> Vec<Figure<'_>> {
+        Vec::new()
+    }
+
+    /// What the operator keeps across windows beside the open summaries, history included (nothing by default); must be
+    /// cheap.
+    fn size(&self) -> StateSize {
+        StateSize::default()
     }
 
     /// Appends what the operator keeps across windows beside the open summaries (nothing by default).

@@ -208,6 +208,18 @@ impl FoldOutput {
         crate::frame::write_summary(&mut self.frames[partition], end, group, write);
     }
 
+    /// Moves all of `other` behind what is here.
+    pub(crate) fn take_from(&mut self, other: &mut Self) {
+        self.records.take_from(&mut other.records);
+        self.entries.take_from(&mut other.entries);
+        for (frames, others) in self.frames.iter_mut().zip(&mut other.frames) {
+            if frames.is_empty() {
+                std::mem::swap(frames, others);
+            }
+            frames.append(others);
+        }
+    }
+
     /// Bytes that wait in records and summaries.
     pub(crate) fn bytes(&self) -> usize {
         self.records.bytes() + self.entries.bytes() + self.frames.iter().map(Vec::len).sum::<usize>()
@@ -251,9 +263,17 @@ pub struct MergeOutput {
     /// History records by the operator's own keys; topic and partition are the runtime's to fill in.
     pub(crate) history: OutputBuffer,
     pub(crate) forgotten: Vec<String>,
+    /// How many of the records are no rows.
+    pub(crate) asides: u64,
 }
 
 impl MergeOutput {
+    /// Appends a record that is no row, such as an alert: it is not counted as one.
+    pub fn push_aside(&mut self, topic: u16, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        self.asides += 1;
+        self.records.push(topic, None, key, write);
+    }
+
     /// Writes a part of the operator's state that will not change any more, once: it need not be in snapshots, and comes
     /// back by [`recall`](crate::operator::Merge::recall). At most 900 KiB.
     pub fn remember(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {

@@ -309,6 +309,10 @@ impl Restorer {
             task.discard_outputs();
             match result {
                 Ok(Processed::Done) => Ok(task.position() >= until),
+                Ok(Processed::Closing) => {
+                    waits = Some("windows are left half closed".to_owned());
+                    Ok(true)
+                }
                 Ok(Processed::NotNow(message)) => {
                     waits = Some(message);
                     Ok(true)

@@ -7,12 +7,14 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::counts::Counts;
 use crate::cut::Part;
+use crate::kafka::RebalanceRecorder;
 use crate::metadata::CommitMetadata;
 use crate::output::OutputBuffer;
+use crate::partition_queue::PartitionQueue;
 use crate::restore::Restored;
 use crate::state::{MANIFEST_KEY, Packed, chunk_key, encode};
 use crate::task::{Reached, Step, Task, TaskId};
-use crate::telemetry::PartitionLabels;
+use crate::telemetry::{FigureLabels, PartitionLabels};
 
 /// Snapshot pieces that one transaction carries for one task, in bytes.
 const PIECES_BYTES: usize = 4 * 1024 * 1024;
@@ -59,6 +61,8 @@ pub(crate) struct Slot {
     pub(crate) assignment: u64,
     pub(crate) labels: PartitionLabels,
     pub(crate) phase: Phase,
+    /// Where its records come from; `None` before its partition is assigned.
+    pub(crate) queue: Option<PartitionQueue<RebalanceRecorder>>,
     pub(crate) paused: bool,
     /// Something outside did not answer: the partition is tried again then.
     pub(crate) waits_until: Option<Instant>,
@@ -69,6 +73,8 @@ pub(crate) struct Slot {
     pub(crate) position_gauge: Option<Gauge>,
     /// Counts as last added to the metrics.
     pub(crate) counted: Option<Counts>,
+    /// What its operator has told of itself.
+    pub(crate) told: Vec<FigureLabels>,
     state_topic: u16,
     generation: u64,
     next_generation: u64,
@@ -152,12 +158,14 @@ impl Slot {
             assignment,
             labels,
             phase: Phase::Restoring,
+            queue: None,
             paused: true,
             waits_until: None,
             first_watermark: None,
             idleness: Idleness::new(now),
             position_gauge: None,
             counted: None,
+            told: Vec::new(),
             state_topic,
             generation: 0,
             next_generation: 1,
@@ -233,7 +241,7 @@ impl Slot {
         let Phase::Running(task) = &self.phase else { return None };
         let due = matches!(self.snapshot, Snapshot::Waiting) && now.duration_since(self.last_snapshot) >= interval;
         let stands_at = (task.position(), task.reached().closed);
-        if !due || stands_at == self.snapshot_at {
+        if !due || task.is_closing() || stands_at == self.snapshot_at {
             return None;
         }
         let mut state = Vec::new();

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::counts::Counts;
-use crate::operator::{Record, RestoreError, StateSize};
+use crate::operator::{Figure, Record, RestoreError, StateSize};
 use crate::output::OutputBuffer;
 use crate::state::Loaded;
 
@@ -69,6 +69,8 @@ pub(crate) enum Processed {
     Done,
     /// It keeps its place: something outside does not answer.
     NotNow(String),
+    /// It keeps its place: windows are being closed.
+    Closing,
 }
 
 /// Appends a record's headers in the layout of [`crate::headers`]; called only where a record is handed on whole.
@@ -113,8 +115,14 @@ pub(crate) trait Task: Send {
         None
     }
 
-    /// Closes what waited for the table.
+    /// Closes what waited for the table, and goes on with what is being closed.
     fn advance(&mut self) {}
+
+    /// Whether windows are being closed that take longer than one turn. Till then the task takes no record, and no
+    /// snapshot is taken; it may be cut, and is then where it was before.
+    fn is_closing(&self) -> bool {
+        false
+    }
 
     /// Nobody looks up as of a time below `horizon` any more.
     fn prune(&mut self, horizon: i64) {
@@ -150,6 +158,9 @@ pub(crate) trait Task: Send {
 
     /// Groups merged into others because there were too many, since the task was made (merges).
     fn overflowed(&self) -> u64;
+
+    /// What the operator tells of itself.
+    fn figures(&self) -> Vec<Figure<'_>>;
 
     /// Appends the whole state.
     fn snapshot(&self, into: &mut Vec<u8>);

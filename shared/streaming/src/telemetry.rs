@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::operator::Figure;
+
 /// One partition of an input topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct PartitionLabels {
@@ -34,6 +36,19 @@ pub(crate) struct ReasonLabels {
     pub(crate) reason: String,
 }
 
+/// One figure of the operator of a partition of an input topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct FigureLabels {
+    /// Topic.
+    pub(crate) topic: String,
+    /// Partition.
+    pub(crate) partition: i32,
+    /// What it is.
+    pub(crate) name: &'static str,
+    /// What it is of.
+    pub(crate) of: String,
+}
+
 type PerPartition = Family<PartitionLabels, Gauge<i64, AtomicI64>>;
 type PerTopic = Family<TopicLabels, Counter>;
 type PerTable = Family<TopicLabels, Gauge<i64, AtomicI64>>;
@@ -53,6 +68,7 @@ pub struct Telemetry {
     pub(crate) overflowed_groups: PerPartition,
     pub(crate) state_keys: PerPartition,
     pub(crate) state_bytes: PerPartition,
+    pub(crate) operator: Family<FigureLabels, Gauge<i64, AtomicI64>>,
     pub(crate) commit_seconds: Histogram,
     pub(crate) commit_aborts: Counter,
     pub(crate) snapshot_seconds: Histogram,
@@ -84,6 +100,7 @@ impl Default for Telemetry {
             overflowed_groups: Family::default(),
             state_keys: Family::default(),
             state_bytes: Family::default(),
+            operator: Family::default(),
             commit_seconds: seconds(),
             commit_aborts: Counter::default(),
             snapshot_seconds: seconds(),
@@ -115,6 +132,7 @@ impl Telemetry {
         registry.register("overflowed_groups", help, self.overflowed_groups.clone());
         registry.register("state_keys", "Live keys", self.state_keys.clone());
         registry.register("state_bytes", "Live state, estimated", self.state_bytes.clone());
+        registry.register("operator", "What the worker's operators tell of themselves", self.operator.clone());
         registry.register("commit_duration_seconds", "From a cut to its commit", self.commit_seconds.clone());
         registry.register("commit_aborts", "Transactions aborted and made again", self.commit_aborts.clone());
         registry.register("snapshot_duration_seconds", "Serialising a task's state", self.snapshot_seconds.clone());
@@ -130,8 +148,34 @@ impl Telemetry {
         registry.register("table_delay_milliseconds", help, self.table_delay.clone());
     }
 
+    /// Shows what a partition's operator tells of itself, and no longer what it has told before and does not tell now.
+    /// Answers under which labels.
+    pub(crate) fn show(
+        &self,
+        labels: &PartitionLabels,
+        before: &[FigureLabels],
+        figures: &[Figure<'_>],
+    ) -> Vec<FigureLabels> {
+        let told = figures.iter().map(|figure| {
+            let labels = FigureLabels {
+                topic: labels.topic.clone(),
+                partition: labels.partition,
+                name: figure.name,
+                of: figure.of.to_owned(),
+            };
+            self.operator.get_or_create(&labels).set(i64::try_from(figure.value).unwrap_or(i64::MAX));
+            labels
+        });
+        let told: Vec<FigureLabels> = told.collect();
+        for gone in before.iter().filter(|labels| !told.contains(labels)) {
+            self.operator.remove(gone);
+        }
+        told
+    }
+
     /// Forgets a partition that this instance no longer owns.
-    pub(crate) fn forget(&self, labels: &PartitionLabels) {
+    pub(crate) fn forget(&self, labels: &PartitionLabels, told: &[FigureLabels]) {
+        self.show(labels, told, &[]);
         for family in [
             &self.position,
             &self.committed,
@@ -144,5 +188,62 @@ impl Telemetry {
         ] {
             family.remove(labels);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prometheus_rules_that_are_shipped_name_metrics_that_there_are() {
+        const RULES: &str = include_str!("../../../deploy/prometheus/recwatch.rules.yml");
+        let mut registry = Registry::with_prefix("recwatch_streaming");
+        let telemetry = Telemetry::default();
+        telemetry.register(&mut registry);
+        // families show with their first member
+        let (topic, reason) = (TopicLabels { topic: String::new() }, String::new());
+        for family in [&telemetry.read, &telemetry.late] {
+            let _ = family.get_or_create(&topic);
+        }
+        let _ = telemetry.dead_lettered.get_or_create(&ReasonLabels { topic: String::new(), reason });
+        for family in [&telemetry.position, &telemetry.lag, &telemetry.watermark_delay, &telemetry.overflowed_groups] {
+            let _ = family.get_or_create(&PartitionLabels { topic: String::new(), partition: 0 });
+        }
+        let mut exported = String::new();
+        prometheus_client::encoding::text::encode(&mut exported, &registry).unwrap();
+        let is_named = |name: &str| exported.lines().any(|line| line.starts_with(&format!("# TYPE {name} ")));
+        let names = RULES.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let names: Vec<&str> = names.filter(|name| name.starts_with("recwatch_streaming_")).collect();
+        assert!(names.len() > 5, "{names:?}");
+        for name in names {
+            assert!(is_named(name.strip_suffix("_total").unwrap_or(name)), "{name} is none of\n{exported}");
+        }
+    }
+
+    fn shown(registry: &Registry) -> Vec<String> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+        let mut lines: Vec<String> =
+            text.lines().filter(|line| line.starts_with("recwatch_streaming_operator{")).map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn figures_of_operators_are_shown_under_their_names_and_go_with_what_they_are_of() {
+        let (mut registry, telemetry) = (Registry::default(), Telemetry::default());
+        telemetry.register(registry.sub_registry_with_prefix("recwatch_streaming"));
+        let labels = PartitionLabels { topic: "users".to_owned(), partition: 3 };
+        let figures = ["books", "music"].map(|of| Figure { name: "samples", of, value: of.len() as u64 });
+        let told = telemetry.show(&labels, &[], &figures);
+        let line = |of: &str, value: u64| {
+            format!(r#"recwatch_streaming_operator{{topic="users",partition="3",name="samples",of="{of}"}} {value}"#)
+        };
+        assert_eq!(shown(&registry), [line("books", 5), line("music", 5)]);
+        let told = telemetry.show(&labels, &told, &[Figure { value: 7, ..figures[1] }]);
+        assert_eq!(shown(&registry), [line("music", 7)]);
+        telemetry.forget(&labels, &told);
+        assert_eq!(shown(&registry), Vec::<String>::new());
     }
 }

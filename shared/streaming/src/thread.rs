@@ -1,20 +1,22 @@
 //! A stream thread: a member of the worker's group with its consumer, its transactional producer and its tasks. One
 //! loop; nothing in it waits but the poll.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
-use rdkafka::{Message, TopicPartitionList};
 
 use crate::committer::{Committer, Job, Outcome};
 use crate::cut::Cut;
-use crate::kafka::{ASK, Rebalance, RebalanceRecorder, member, one, producer, record, write_headers};
+use crate::kafka::{ASK, Rebalance, RebalanceRecorder, member, one, producer};
+use crate::partition_queue::{BATCH, PartitionQueue};
 use crate::restore::{Reply, Request, RestoreFailure, assist};
 use crate::slot::{Phase, Semantics, Slot};
 use crate::task::{Processed, Step, TaskId};
@@ -22,8 +24,6 @@ use crate::telemetry::{ReasonLabels, TopicLabels};
 use crate::watermark::{follow_target, slowest};
 use crate::worker::Worker;
 
-/// Records between two looks at anything else.
-const BATCH: usize = 1024;
 const TICK: Duration = Duration::from_millis(5);
 const METRICS_EVERY: Duration = Duration::from_millis(250);
 const END_CHECK_EVERY: Duration = Duration::from_millis(500);
@@ -46,6 +46,24 @@ pub(crate) struct ThreadStatus {
     pub(crate) bytes: AtomicU64,
 }
 
+/// Why a batch was not read to its end.
+enum Stopped {
+    /// The task has a window to close first, which takes long.
+    Closes,
+    /// Something outside does not answer.
+    Waits {
+        offset: i64,
+        reason: String,
+    },
+    Failed(anyhow::Error),
+}
+
+impl Stopped {
+    fn failed(error: anyhow::Error) -> ControlFlow<Self> {
+        ControlFlow::Break(Self::Failed(error))
+    }
+}
+
 struct Revocation {
     partitions: TopicPartitionList,
     lost: bool,
@@ -57,13 +75,11 @@ pub(crate) struct StreamThread {
     worker: Arc<Worker>,
     status: Arc<ThreadStatus>,
     name: String,
-    consumer: BaseConsumer<RebalanceRecorder>,
+    consumer: Arc<BaseConsumer<RebalanceRecorder>>,
     committer: Committer,
     requests: Sender<Request>,
     replies: Receiver<Reply>,
     slots: Vec<Slot>,
-    /// Slot of the last record: the next one is mostly of the same partition.
-    last_slot: usize,
     assignments: u64,
     in_flight: Option<Cut>,
     /// An aborted cut that is to be made again, not before this moment.
@@ -105,12 +121,11 @@ impl StreamThread {
             worker,
             status,
             name,
-            consumer,
+            consumer: Arc::new(consumer),
             committer,
             requests,
             replies,
             slots: Vec::new(),
-            last_slot: 0,
             assignments: 0,
             in_flight: None,
             retry: None,
@@ -165,6 +180,7 @@ impl StreamThread {
         self.take_replies()?;
         self.take_outcome()?;
         self.poll(read)?;
+        self.go_on_closing();
         let now = Instant::now();
         if now.duration_since(self.last_tick) >= TICK {
             self.last_tick = now;
@@ -176,54 +192,84 @@ impl StreamThread {
 
     // ---- reading
 
+    /// Reads a batch of each partition; waits a moment where nothing is there. The consumer's own queue has everything else.
     fn poll(&mut self, read: bool) -> anyhow::Result<()> {
-        let mut timeout = TICK;
+        let mut taken = 0;
         self.drained = true;
-        for count in 0..BATCH {
-            let message = match self.consumer.poll(timeout) {
-                None => return Ok(()),
-                Some(Ok(message)) => message,
-                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => bail!("consumer: {error}"),
-                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
-                    bail!("the log was deleted before it was read: an input topic's retention is too short")
-                }
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "consumer");
-                    return Ok(());
-                }
-            };
+        for index in 0..if read { self.slots.len() } else { 0 } {
+            let count = self.read(index)?;
+            taken += count;
+            self.drained &= count < BATCH;
+        }
+        let is_closing = self.slots.iter().filter_map(Slot::task).any(|task| task.is_closing());
+        let mut timeout = if taken == 0 && !is_closing { TICK } else { Duration::ZERO };
+        while let Some(polled) = self.consumer.poll(timeout) {
+            match polled {
+                // fetched before its partition had a queue of its own: its restore ends with a seek
+                Ok(_) => {}
+                Err(error @ KafkaError::MessageConsumptionFatal(_)) => bail!("consumer: {error}"),
+                Err(KafkaError::MessageConsumption(code)) => consumption_error(code)?,
+                Err(error) => tracing::warn!(%error, "consumer"),
+            }
             timeout = Duration::ZERO;
-            self.drained = count + 1 < BATCH;
-            if !read {
-                continue;
-            }
-            let (topic, partition) = (message.topic(), message.partition());
-            let is_it = |slot: &Slot| slot.id.partition == partition && &*slot.input_topic == topic;
-            if !self.slots.get(self.last_slot).is_some_and(is_it) {
-                match self.slots.iter().position(is_it) {
-                    Some(index) => self.last_slot = index,
-                    None => continue,
-                }
-            }
-            let slot = &mut self.slots[self.last_slot];
-            // fetched before a pause or a seek took hold: it is read again when its time comes
-            let Phase::Running(task) = &mut slot.phase else { continue };
-            if message.offset() < task.position() || slot.paused {
-                continue;
-            }
-            let record = record(&message);
-            if let Processed::NotNow(reason) = task.process(&record, &|into| write_headers(&message, into))? {
-                tracing::warn!(task = %slot.id, offset = record.offset, reason, "the partition waits");
-                slot.waits_until = Some(Instant::now() + WAIT);
-                slot.paused = true;
-                self.consumer.pause(&one(&slot.input_topic, partition))?;
-                continue;
-            }
-            if self.oldest_uncommitted.is_none() && slot.id.step == Step::Fold {
-                self.oldest_uncommitted = Some(record.timestamp);
-            }
         }
         Ok(())
+    }
+
+    /// Processes a batch of a partition's records; how many were taken.
+    fn read(&mut self, index: usize) -> anyhow::Result<usize> {
+        let slot = &mut self.slots[index];
+        let (Phase::Running(task), Some(queue), false) = (&mut slot.phase, &mut slot.queue, slot.paused) else {
+            return Ok(0);
+        };
+        let mut oldest = None;
+        let (count, stopped) = queue.take(|fetched| {
+            let fetched = match fetched {
+                Ok(fetched) => fetched,
+                Err(code) => return consumption_error(code).map_or_else(Stopped::failed, ControlFlow::Continue),
+            };
+            let record = fetched.record();
+            // fetched before a seek took hold
+            if record.offset < task.position() {
+                return ControlFlow::Continue(());
+            }
+            match task.process(&record, &|into| fetched.write_headers(into)) {
+                Ok(Processed::Done) => {
+                    oldest.get_or_insert(record.timestamp);
+                    ControlFlow::Continue(())
+                }
+                Ok(Processed::Closing) => ControlFlow::Break(Stopped::Closes),
+                Ok(Processed::NotNow(reason)) => ControlFlow::Break(Stopped::Waits { offset: record.offset, reason }),
+                Err(error) => Stopped::failed(error.into()),
+            }
+        });
+        if slot.is_fold() {
+            self.oldest_uncommitted = self.oldest_uncommitted.or(oldest);
+        }
+        let waits_until = match stopped {
+            None => return Ok(count),
+            Some(Stopped::Failed(error)) => return Err(error),
+            Some(Stopped::Closes) => None,
+            Some(Stopped::Waits { offset, reason }) => {
+                tracing::warn!(task = %slot.id, offset, reason, "the partition waits");
+                Some(Instant::now() + WAIT)
+            }
+        };
+        slot.waits_until = waits_until;
+        slot.paused = true;
+        self.consumer.pause(&one(&slot.input_topic, slot.id.partition))?;
+        Ok(count)
+    }
+
+    /// Closes one piece more of the windows that take long.
+    fn go_on_closing(&mut self) {
+        for slot in &mut self.slots {
+            if let Phase::Running(task) = &mut slot.phase
+                && task.is_closing()
+            {
+                task.advance();
+            }
+        }
     }
 
     // ---- rebalances
@@ -261,7 +307,8 @@ impl StreamThread {
             self.assignments += 1;
             let input_topic: Arc<str> = element.topic().into();
             let state_topic = self.worker.state_topic_index(id);
-            let slot = Slot::new(id, input_topic, state_topic, self.assignments, now);
+            let mut slot = Slot::new(id, input_topic, state_topic, self.assignments, now);
+            slot.queue = Some(split(&self.consumer, &slot)?);
             self.request_restore(&slot)?;
             self.slots.push(slot);
         }
@@ -309,7 +356,7 @@ impl StreamThread {
         self.slots.retain(|slot| {
             let leaves = leaving(slot);
             if leaves {
-                telemetry.forget(&slot.labels);
+                telemetry.forget(&slot.labels, &slot.told);
             }
             !leaves
         });
@@ -394,6 +441,7 @@ impl StreamThread {
             self.consumer.incremental_unassign(&list)?;
             self.consumer.incremental_assign(&placed)?;
             self.consumer.pause(&list)?;
+            slot.queue = Some(split(&self.consumer, slot)?);
         }
         if !self.over_budget {
             slot.paused = false;
@@ -509,7 +557,7 @@ impl StreamThread {
             if !waits {
                 slot.waits_until = None;
             }
-            let wanted = ahead || self.over_budget || waits;
+            let wanted = ahead || self.over_budget || waits || slot.task().is_some_and(|task| task.is_closing());
             if wanted != slot.paused {
                 slot.paused = wanted;
                 let position = slot.task().map(|task| task.position()).unwrap_or_default();
@@ -580,7 +628,10 @@ impl StreamThread {
             bytes += size.bytes;
             telemetry.state_keys.get_or_create(&slot.labels).set(size.keys as i64);
             telemetry.state_bytes.get_or_create(&slot.labels).set(size.bytes as i64);
-            let Some(counts) = task.counts().cloned() else { continue };
+            let (figures, counts) = (task.figures(), task.counts().cloned());
+            let told = telemetry.show(&slot.labels, &slot.told, &figures);
+            slot.told = told;
+            let Some(counts) = counts else { continue };
             let topic = TopicLabels { topic: slot.labels.topic.clone() };
             let seen = slot.counted.get_or_insert_with(|| counts.clone());
             telemetry.read.get_or_create(&topic).inc_by(counts.read - seen.read);
@@ -743,7 +794,9 @@ impl StreamThread {
             self.consumer.pause(&one(&old.input_topic, old.id.partition))?;
             self.assignments += 1;
             let state_topic = self.worker.state_topic_index(old.id);
-            let slot = Slot::new(old.id, old.input_topic.clone(), state_topic, self.assignments, now);
+            let mut slot = Slot::new(old.id, old.input_topic.clone(), state_topic, self.assignments, now);
+            slot.told.clone_from(&old.told);
+            slot.queue = self.slots[index].queue.take();
             self.request_restore(&slot)?;
             self.slots[index] = slot;
         }
@@ -773,7 +826,7 @@ impl StreamThread {
             self.settle(outcome)?;
         }
         for slot in self.slots.drain(..) {
-            self.worker.telemetry.forget(&slot.labels);
+            self.worker.telemetry.forget(&slot.labels, &slot.told);
         }
         self.consumer.context().close();
         // whatever is still held must be given up here, or dropping the consumer waits for ever
@@ -785,6 +838,24 @@ impl StreamThread {
         self.tell_status();
         Ok(())
     }
+}
+
+/// The queue of a slot's messages, right after its partition was assigned.
+fn split(
+    consumer: &Arc<BaseConsumer<RebalanceRecorder>>,
+    slot: &Slot,
+) -> anyhow::Result<PartitionQueue<RebalanceRecorder>> {
+    let queue = PartitionQueue::split(consumer, &slot.input_topic, slot.id.partition);
+    queue.with_context(|| format!("the messages of {} have no queue", slot.id))
+}
+
+/// What an error among the messages means.
+fn consumption_error(code: RDKafkaErrorCode) -> anyhow::Result<()> {
+    if code == RDKafkaErrorCode::AutoOffsetReset {
+        bail!("the log was deleted before it was read: an input topic's retention is too short");
+    }
+    tracing::warn!(%code, "consumer");
+    Ok(())
 }
 
 /// Resumes partitions and wakes librdkafka's fetcher, which would otherwise sleep for up to a second.

@@ -8,16 +8,22 @@ use std::time::Duration;
 
 use running::{DEADLINE, Instance, kafka, wait_for};
 use service::{GroupProtocol, HumanDuration};
-use streaming::Runtime;
+use streaming::{Runtime, Topology};
 use testkit::{Outgoing, eventually, produce, read_committed};
 
 const PARTITIONS: i32 = 4;
 
+type Made = fn(&str, &str, Duration) -> Topology;
+
 fn start(worker: &str, source: &str, instance: &str, protocol: GroupProtocol) -> Instance {
+    start_made(toy::topology, worker, source, instance, protocol)
+}
+
+fn start_made(made: Made, worker: &str, source: &str, instance: &str, protocol: GroupProtocol) -> Instance {
     let mut config = toy::config(instance);
     config.protocol = protocol;
     config.session_timeout = HumanDuration::from_millis(6_000).unwrap();
-    Instance::run(toy::topology(worker, source, Duration::from_secs(1)), config)
+    Instance::run(made(worker, source, Duration::from_secs(1)), config)
 }
 
 /// Events in arrival order, less than BOUND out of order: (key, time, amount).
@@ -39,20 +45,20 @@ fn publish(topic: &str, events: &[(String, i64, i64)]) {
     produce(topic, events.iter().map(|(key, time, amount)| Outgoing::new(key.as_str(), format!("{time},{amount}"))));
 }
 
-fn rows_survive_comings_and_goings(protocol: GroupProtocol) {
+fn rows_survive_comings_and_goings(made: Made, protocol: GroupProtocol) {
     let source = testkit::topic("amounts", PARTITIONS, &[]);
     let worker = testkit::unique("toy");
     let all = events(60_000);
     let largest = all.iter().map(|(_, time, _)| *time).max().unwrap() - toy::BOUND;
     let closed = largest.div_euclid(toy::SLIDE) * toy::SLIDE;
 
-    let first = start(&worker, &source, "first", protocol);
+    let first = start_made(made, &worker, &source, "first", protocol);
     publish(&source, &all[..20_000]);
-    let second = start(&worker, &source, "second", protocol);
+    let second = start_made(made, &worker, &source, "second", protocol);
     publish(&source, &all[20_000..40_000]);
     wait_for(&worker, &source, 40_000, 0);
     first.stop().unwrap();
-    let third = start(&worker, &source, "third", protocol);
+    let third = start_made(made, &worker, &source, "third", protocol);
     publish(&source, &all[40_000..]);
     wait_for(&worker, &source, 60_000, closed);
     second.stop().unwrap();
@@ -66,12 +72,17 @@ fn rows_survive_comings_and_goings(protocol: GroupProtocol) {
 
 #[test]
 fn rows_survive_comings_and_goings_under_the_consumer_protocol() {
-    rows_survive_comings_and_goings(GroupProtocol::Consumer);
+    rows_survive_comings_and_goings(toy::topology, GroupProtocol::Consumer);
 }
 
 #[test]
 fn rows_survive_comings_and_goings_under_the_classic_protocol() {
-    rows_survive_comings_and_goings(GroupProtocol::Classic);
+    rows_survive_comings_and_goings(toy::topology, GroupProtocol::Classic);
+}
+
+#[test]
+fn rows_survive_comings_and_goings_where_windows_close_in_pieces() {
+    rows_survive_comings_and_goings(toy::topology_in_pieces, GroupProtocol::Consumer);
 }
 
 #[test]

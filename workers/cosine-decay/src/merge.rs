@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use alerting::AlertStage;
 use grouping::GroupLimit;
-use streaming::operator::{Merge, RestoreError};
+use streaming::operator::{Figure, Merge, RestoreError, StateSize};
 use streaming::output::MergeOutput;
 use streaming::window::Windows;
 
@@ -88,6 +88,15 @@ impl<S: Summary, E: RowEncoder> Merge for GroupMerge<S, E> {
             Some(alerts) => alerts.recall(key, bytes).map(|_| ()),
             None => Ok(()),
         }
+    }
+
+    /// What alert rules count.
+    fn figures(&self) -> Vec<Figure<'_>> {
+        self.alerts.iter().flat_map(AlertStage::figures).collect()
+    }
+
+    fn size(&self) -> StateSize {
+        self.alerts.as_ref().map(AlertStage::size).unwrap_or_default()
     }
 
     fn snapshot(&self, into: &mut Vec<u8>) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use storage::wire::{self, Reader, damaged};
-use streaming::operator::RestoreError;
+use streaming::operator::{RestoreError, StateSize};
 
 /// Makes a window of a domain the reference that it is compared with from then on, instead of what was `self_offset`
 /// before. As JSON: `{"domain": "books", "window_end": 1795230000000}`.
@@ -35,9 +35,12 @@ pub enum Pinned {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct History {
     windows: BTreeMap<(i64, Box<str>), Box<[u8]>>,
-    references: BTreeMap<Box<str>, (i64, Box<[u8]>)>,
+    /// By domain and the last window end for which they do not count yet.
+    references: BTreeMap<(Box<str>, i64), Box<[u8]>>,
     /// Pins of windows that are not closed.
     awaited: BTreeMap<Box<str>, i64>,
+    /// What windows and references hold.
+    bytes: usize,
 }
 
 impl History {
@@ -47,10 +50,13 @@ impl History {
         self.windows.get(&(end, domain.into())).map(|summary| &**summary)
     }
 
-    /// A domain's pinned reference, with the end of its window.
+    /// The pinned reference that a domain's window is compared with that ends at `end`.
+    ///
+    /// A replay begins with all references that there were since: each counts for the windows that closed behind its pin.
     #[must_use]
-    pub fn reference(&self, domain: &str) -> Option<(i64, &[u8])> {
-        self.references.get(domain).map(|(end, summary)| (*end, &**summary))
+    pub fn reference(&self, domain: &str, end: i64) -> Option<&[u8]> {
+        let mut earlier = self.references.range((domain.into(), i64::MIN)..(domain.into(), end));
+        earlier.next_back().map(|(_, summary)| &**summary)
     }
 
     /// Whether a window that ends at `end` is waited for as a domain's reference.
@@ -61,45 +67,78 @@ impl History {
 
     /// Keeps what a domain was in a window.
     pub fn keep(&mut self, end: i64, domain: &str, summary: &[u8]) {
-        self.windows.insert((end, domain.into()), summary.into());
+        self.bytes += held(domain, summary);
+        if let Some(before) = self.windows.insert((end, domain.into()), summary.into()) {
+            self.bytes -= held(domain, &before);
+        }
     }
 
-    /// Makes a summary a domain's reference.
-    pub fn refer(&mut self, end: i64, domain: &str, summary: &[u8]) {
-        self.references.insert(domain.into(), (end, summary.into()));
+    /// Makes a summary a domain's reference for windows that end after `since`.
+    pub fn refer(&mut self, since: i64, domain: &str, summary: &[u8]) {
+        self.set_reference(since, domain, summary);
         self.awaited.remove(domain);
+    }
+
+    fn set_reference(&mut self, since: i64, domain: &str, summary: &[u8]) {
+        self.bytes += held(domain, summary);
+        if let Some(before) = self.references.insert((domain.into(), since), summary.into()) {
+            self.bytes -= held(domain, &before);
+        }
+    }
+
+    /// Forgets a domain's references that were there before `since`, and says under which keys they were remembered.
+    pub fn forget_references(&mut self, since: i64, domain: &str) -> Vec<String> {
+        let earlier = self.references.range((domain.into(), i64::MIN)..(domain.into(), since));
+        let keys: Vec<i64> = earlier.map(|((_, since), _)| *since).collect();
+        for since in &keys {
+            if let Some(before) = self.references.remove(&(domain.into(), *since)) {
+                self.bytes -= held(domain, &before);
+            }
+        }
+        keys.into_iter().map(|since| reference_key(since, domain)).collect()
+    }
+
+    /// Summaries kept, and the bytes that they take, about.
+    #[must_use]
+    pub fn size(&self) -> StateSize {
+        let summaries = self.windows.len() + self.references.len();
+        StateSize { keys: summaries as u64, bytes: self.bytes as u64 }
     }
 
     /// Forgets all windows that ended at or before `end`, and says under which keys they were remembered; references stay.
     pub fn forget(&mut self, end: i64) -> Vec<String> {
         let kept = self.windows.split_off(&(end.saturating_add(1), "".into()));
         let forgotten = std::mem::replace(&mut self.windows, kept);
+        self.bytes -= forgotten.iter().map(|((_, domain), summary)| held(domain, summary)).sum::<usize>();
         forgotten.keys().map(|(end, domain)| window_key(*end, domain)).collect()
     }
 
-    /// The windows up to `end` are closed: what was awaited until then had no users.
-    pub fn settle(&mut self, end: i64) {
-        self.awaited.retain(|_, awaited| *awaited > end);
+    /// The windows up to `end` are closed: what was awaited until then had no users. Gives these pins up, and says which.
+    pub fn settle(&mut self, end: i64) -> Vec<Pin> {
+        let mut given_up = Vec::new();
+        self.awaited.retain(|domain, awaited| {
+            let stays = *awaited > end;
+            if !stays {
+                given_up.push(Pin { domain: domain.to_string(), window_end: Some(*awaited) });
+            }
+            stays
+        });
+        given_up
     }
 
-    /// Pins a domain's reference; windows up to `closed` are closed.
+    /// Judges a pin, where windows up to `closed` are closed; it is on the caller to set or forget the reference.
     pub fn pin(&mut self, pin: &Pin, closed: Option<i64>) -> Pinned {
         let domain = pin.domain.as_str();
         let Some(end) = pin.window_end else {
-            self.references.remove(domain);
             self.awaited.remove(domain);
             return Pinned::Removed;
         };
-        if let Some(summary) = self.windows.get(&(end, domain.into())) {
-            let summary = summary.clone();
-            self.refer(end, domain, &summary);
-            Pinned::Now
-        } else if closed.is_none_or(|closed| end > closed) {
+        // before the windows: a replay knows some that are still to come
+        if closed.is_none_or(|closed| end > closed) {
             self.awaited.insert(domain.into(), end);
-            Pinned::Later
-        } else {
-            Pinned::Unknown
+            return Pinned::Later;
         }
+        if self.windows.contains_key(&(end, domain.into())) { Pinned::Now } else { Pinned::Unknown }
     }
 
     /// Takes a summary back that was written once.
@@ -119,8 +158,8 @@ impl History {
         check(summary)?;
         if let Some((_, domain)) = key.strip_prefix(WINDOW).and_then(|rest| rest.split_once('/')) {
             self.keep(end, domain, summary);
-        } else if let Some(domain) = key.strip_prefix(REFERENCE) {
-            self.references.insert(domain.into(), (end, summary.into()));
+        } else if let Some((_, domain)) = key.strip_prefix(REFERENCE).and_then(|rest| rest.split_once('/')) {
+            self.set_reference(end, domain, summary);
         } else {
             return Err(damaged("a key of no window and no reference"));
         }
@@ -151,6 +190,11 @@ impl History {
     }
 }
 
+/// What an entry holds, and its place in a tree, whose nodes are two thirds full.
+fn held(domain: &str, summary: &[u8]) -> usize {
+    domain.len() + summary.len() + size_of::<((i64, Box<str>), Box<[u8]>)>() * 3 / 2
+}
+
 const WINDOW: &str = "window/";
 const REFERENCE: &str = "reference/";
 
@@ -160,13 +204,13 @@ pub fn window_key(end: i64, domain: &str) -> String {
     format!("{WINDOW}{end}/{domain}")
 }
 
-/// The key under which a domain's reference is written.
+/// The key under which a domain's reference for windows that end after `since` is written once.
 #[must_use]
-pub fn reference_key(domain: &str) -> String {
-    format!("{REFERENCE}{domain}")
+pub fn reference_key(since: i64, domain: &str) -> String {
+    format!("{REFERENCE}{since}/{domain}")
 }
 
-/// Appends a summary as [`recall`](History::recall) reads it.
+/// Appends a summary as [`recall`](History::recall) reads it; `end` is the window's, or that behind which a reference counts.
 pub fn put_summary(into: &mut Vec<u8>, end: i64, summary: &[u8]) {
     wire::put_signed(into, i128::from(end));
     wire::put_bytes(into, summary);
@@ -187,13 +231,42 @@ mod tests {
             history.keep(end, "a", &[end as u8]);
         }
         assert_eq!(history.pin(&pin("a", Some(20)), Some(30)), Pinned::Now);
+        history.refer(30, "a", &[20]);
         history.forget(20);
         assert_eq!((history.window(20, "a"), history.window(30, "a")), (None, Some(&[30][..])));
-        assert_eq!((history.reference("a"), history.reference("b")), (Some((20, &[20][..])), None));
+        assert_eq!((history.reference("a", 40), history.reference("b", 40)), (Some(&[20][..]), None));
         assert_eq!(history.pin(&pin("a", Some(10)), Some(30)), Pinned::Unknown);
-        assert_eq!(history.reference("a"), Some((20, &[20][..])));
         assert_eq!(history.pin(&pin("a", None), Some(30)), Pinned::Removed);
-        assert_eq!(history.reference("a"), None);
+    }
+
+    #[test]
+    fn a_reference_counts_for_the_windows_behind_its_pin_until_the_next_one() {
+        let mut history = History::default();
+        history.refer(30, "a", &[1]);
+        history.refer(50, "a", &[2]);
+        history.refer(10, "b", &[3]);
+        let counts = [30, 40, 50, 60].map(|end| history.reference("a", end).map(|summary| summary[0]));
+        assert_eq!(counts, [None, Some(1), Some(1), Some(2)]);
+        assert_eq!(history.forget_references(50, "a"), [reference_key(30, "a")]);
+        assert_eq!((history.reference("a", 50), history.reference("b", 50)), (None, Some(&[3][..])));
+        assert_eq!(history.pin(&pin("c", Some(60)), Some(50)), Pinned::Later, "whatever is known of it");
+    }
+
+    #[test]
+    fn its_size_is_that_of_what_is_kept() {
+        let mut history = History::default();
+        for end in [10, 20, 20] {
+            history.keep(end, "a", &[0; 1000]);
+        }
+        assert_eq!(history.pin(&pin("a", Some(20)), Some(30)), Pinned::Now);
+        history.refer(20, "a", &[0; 500]);
+        let StateSize { keys, bytes } = history.size();
+        assert_eq!(keys, 3);
+        assert!((2500..3000).contains(&bytes), "{bytes}");
+        assert_eq!((history.forget(15).len(), history.size().keys), (1, 2));
+        assert_eq!(history.forget_references(i64::MAX, "a").len(), 1);
+        history.forget(20);
+        assert_eq!(history.size(), StateSize::default());
     }
 
     #[test]
@@ -203,9 +276,10 @@ mod tests {
         assert_eq!(history.pin(&pin("b", Some(40)), None), Pinned::Later);
         assert!(history.awaits(40, "a") && history.awaits(40, "b") && !history.awaits(50, "a"));
         history.refer(40, "a", &[4]);
-        history.settle(40);
+        assert_eq!(history.settle(39), []);
+        assert_eq!(history.settle(40), [pin("b", Some(40))]);
         assert!(!history.awaits(40, "a") && !history.awaits(40, "b"));
-        assert_eq!((history.reference("a"), history.reference("b")), (Some((40, &[4][..])), None));
+        assert_eq!((history.reference("a", 50), history.reference("b", 50)), (Some(&[4][..]), None));
     }
 
     #[test]
@@ -217,8 +291,11 @@ mod tests {
         history.refer(5, "a/b", &[3]);
         assert_eq!(history.pin(&pin("b", Some(99)), Some(10)), Pinned::Later);
         let mut back = History::default();
-        let written =
-            [(window_key(10, "a/b"), 10, &[1, 2][..]), (window_key(10, ""), 10, &[]), (reference_key("a/b"), 5, &[3])];
+        let written = [
+            (window_key(10, "a/b"), 10, &[1, 2][..]),
+            (window_key(10, ""), 10, &[]),
+            (reference_key(5, "a/b"), 5, &[3]),
+        ];
         for (key, end, summary) in &written {
             let mut bytes = Vec::new();
             put_summary(&mut bytes, *end, summary);

@@ -8,7 +8,7 @@ use domain_drift::alerts::ROWS;
 use domain_drift::avro::AvroRows;
 use domain_drift::config::{Configuration, defaults};
 use domain_drift::fold::DriftFold;
-use domain_drift::history::Pin;
+use domain_drift::history::{Pin, Pinned};
 use domain_drift::merge::DriftMerge;
 use domain_drift::rows::ALERTS_TOPIC;
 use domain_drift::source::UserEmbeddings;
@@ -38,6 +38,7 @@ enum Command {
     ///
     /// The window is that reference until another one is pinned: it survives restarts, and takes the place of self_offset.
     /// It is known where it lies within self_offset, or is still to come; whether or not instances run does not matter.
+    /// The log of the instance that writes the rows says what has become of the pin, with a warning if nothing has.
     Pin {
         /// The domain.
         #[arg(long)]
@@ -79,6 +80,20 @@ fn pin(context: &Context<Configuration>, domain: &str, window_end: Option<i64>) 
     Runtime::command(&topology(settings, None)?, 0, &settings.kafka.client_config(), &command)
 }
 
+/// Says what has become of a pin: its sender has gone by then.
+fn tell(Pin { domain, window_end }: &Pin, pinned: Pinned) {
+    match pinned {
+        Pinned::Now => tracing::info!(domain, window_end, "the pinned window is the domain's reference"),
+        Pinned::Later => tracing::info!(domain, window_end, "the pinned window will be the domain's reference"),
+        Pinned::Removed => tracing::info!(domain, "the domain has no pinned reference any more"),
+        Pinned::Unknown => tracing::warn!(
+            domain,
+            window_end,
+            "the pinned window is no longer kept, or the domain had no users in it: its reference stays what it was"
+        ),
+    }
+}
+
 /// The worker: one pipeline from vectors to rows.
 fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyhow::Result<Topology> {
     let topics = configuration.topics.clone();
@@ -110,7 +125,7 @@ fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyho
     let merge = move || {
         let evaluator = Evaluator::new(NAME, kinds[0].clone(), settings.revision, rules.clone());
         let stage = AlertStage::new(evaluator, alerts, ALERTS_TOPIC);
-        DriftMerge::new(&settings, AvroRows::new(schema)).with_alerts(stage)
+        DriftMerge::new(&settings, AvroRows::new(schema)).telling(tell).with_alerts(stage)
     };
     Ok(Topology {
         worker: NAME.to_owned(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use alerting::{AlertStage, Row};
 use storage::wire::{self, Reader};
-use streaming::operator::{Merge, RestoreError};
+use streaming::operator::{Figure, Merge, RestoreError, StateSize};
 use streaming::output::MergeOutput;
 use streaming::window::Windows;
 
@@ -43,6 +43,9 @@ pub struct DriftMerge<E> {
     alerts: Option<AlertStage>,
     /// The rows of the window that is being closed, where alert rules look at them.
     judged: Option<Vec<Row>>,
+    told: fn(&Pin, Pinned),
+    /// Users by domain in the newest window with users.
+    samples: Vec<(String, u64)>,
 }
 
 impl<E: RowEncoder> DriftMerge<E> {
@@ -63,7 +66,15 @@ impl<E: RowEncoder> DriftMerge<E> {
             overflowed: 0,
             alerts: None,
             judged: None,
+            told: |_, _| (),
+            samples: Vec::new(),
         }
+    }
+
+    /// Tells `told` what becomes of each pin that comes as a command; in a replay again.
+    #[must_use]
+    pub fn telling(self, told: fn(&Pin, Pinned)) -> Self {
+        Self { told, ..self }
     }
 
     /// The same merge, whose rows are judged by alert rules.
@@ -74,15 +85,28 @@ impl<E: RowEncoder> DriftMerge<E> {
 
     /// Makes a window a domain's reference.
     pub fn pin(&mut self, pin: &Pin, out: &mut MergeOutput) -> Pinned {
+        let domain = pin.domain.as_str();
         let pinned = self.history.pin(pin, self.closed);
-        match (pinned, self.history.reference(&pin.domain)) {
-            (Pinned::Now, Some((end, summary))) => {
-                out.remember(&reference_key(&pin.domain), |into| put_summary(into, end, summary));
+        match (pinned, pin.window_end, self.closed) {
+            (Pinned::Now, Some(end), Some(closed)) => {
+                if let Some(summary) = self.history.window(end, domain).map(Box::<[u8]>::from) {
+                    self.refer(closed, domain, &summary, out);
+                }
             }
-            (Pinned::Removed, _) => out.forget(&reference_key(&pin.domain)),
+            (Pinned::Removed, ..) => {
+                let since = self.closed.unwrap_or(i64::MIN).saturating_add(1);
+                self.history.forget_references(since, domain).iter().for_each(|key| out.forget(key));
+            }
             _ => {}
         }
         pinned
+    }
+
+    /// Windows of a domain that end after `since` are compared with that summary.
+    fn refer(&mut self, since: i64, domain: &str, summary: &[u8], out: &mut MergeOutput) {
+        self.history.forget_references(since, domain).iter().for_each(|key| out.forget(key));
+        self.history.refer(since, domain, summary);
+        out.remember(&reference_key(since, domain), |into| put_summary(into, since, summary));
     }
 
     /// Merges what is too much.
@@ -145,10 +169,10 @@ impl<E: RowEncoder> DriftMerge<E> {
 
     fn emit_self_drift(&mut self, end: i64, domains: &Domains, out: &mut MergeOutput) {
         for (domain, now) in domains {
-            let before = match self.history.reference(domain) {
-                Some((pinned, then)) => (pinned < end).then_some(then),
-                None => self.self_offset.and_then(|offset| self.history.window(end.saturating_sub(offset), domain)),
-            };
+            let reference = self.history.reference(domain, end);
+            let before = reference.or_else(|| {
+                self.self_offset.and_then(|offset| self.history.window(end.saturating_sub(offset), domain))
+            });
             // checked when it was kept or read back
             if let Some(then) = before.and_then(|then| Summary::decode(then, &self.shape).ok()) {
                 self.emit(end, Kind::SelfDrift, (domain, &then), (domain, now), out);
@@ -196,11 +220,12 @@ impl<E: RowEncoder> DriftMerge<E> {
                 out.remember(&window_key(end, domain), |into| put_summary(into, end, &bytes));
             }
             if is_awaited {
-                self.history.refer(end, domain, &bytes);
-                out.remember(&reference_key(domain), |into| put_summary(into, end, &bytes));
+                self.refer(end, domain, &bytes, out);
             }
         }
-        self.history.settle(end);
+        for pin in self.history.settle(end) {
+            (self.told)(&pin, Pinned::Unknown);
+        }
         if let Some(offset) = self.self_offset {
             for key in self.history.forget(end.saturating_sub(offset)) {
                 out.forget(&key);
@@ -241,6 +266,19 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
         }
         self.remember(end, &domains, out);
         self.closed = Some(end);
+        self.samples = domains.into_iter().map(|(domain, summary)| (domain, summary.users)).collect();
+    }
+
+    /// `samples`: users by domain in the newest window with users; and what alert rules count.
+    fn figures(&self) -> Vec<Figure<'_>> {
+        let samples = self.samples.iter();
+        let samples = samples.map(|(domain, users)| Figure { name: "samples", of: domain, value: *users });
+        samples.chain(self.alerts.iter().flat_map(AlertStage::figures)).collect()
+    }
+
+    fn size(&self) -> StateSize {
+        let (history, alerts) = (self.history.size(), self.alerts.as_ref().map(AlertStage::size).unwrap_or_default());
+        StateSize { keys: history.keys + alerts.keys, bytes: history.bytes + alerts.bytes }
     }
 
     fn begin(&mut self, out: &mut MergeOutput) {
@@ -282,8 +320,8 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
     /// A [`Pin`] as JSON; anything else changes nothing.
     fn command(&mut self, bytes: &[u8], out: &mut MergeOutput) {
         if let Ok(pin) = serde_json::from_slice::<Pin>(bytes) {
-            // an unknown window is the sender's to notice: there is no row against a new reference
-            let _ = self.pin(&pin, out);
+            let pinned = self.pin(&pin, out);
+            (self.told)(&pin, pinned);
         }
     }
 

@@ -2,17 +2,20 @@
 
 mod support;
 
+use std::cell::RefCell;
+
 use domain_drift::distance::ScaledBy;
 use domain_drift::history::{Pin, Pinned};
+use domain_drift::merge::DriftMerge;
 use domain_drift::pairs::{Pair, Pairs};
 use domain_drift::projector::{Normalise, Projector};
 use domain_drift::settings::Settings;
 use measures::{Directions, Scale};
 use serde_json::Value;
 use streaming::operator::{Fold, Merge};
-use streaming::output::FoldOutput;
+use streaming::output::{FoldOutput, MergeOutput};
 use streaming::window::Windows;
-use support::{Driver, Event, View};
+use support::{Driver, Event, JsonRows, View};
 
 /// Vectors of one component on the one direction there is: a projection is the vector's value, from 0 to 8 in bins of
 /// 1/64; windows of a minute every 10 seconds.
@@ -196,6 +199,19 @@ fn pairs_above_the_limit_are_left_out_and_counted() {
 }
 
 #[test]
+fn the_merge_tells_the_samples_of_its_newest_window_and_how_much_past_it_keeps() {
+    let driver = play(settings(), &two_domains()[..3], 10_000);
+    let figures = driver.merge.figures();
+    let figures: Vec<_> = figures.iter().map(|figure| (figure.name, figure.of, figure.value)).collect();
+    assert_eq!(figures, [("samples", "a", 1), ("samples", "b", 2)]);
+    assert_eq!(driver.merge.size().keys, 0);
+    let with_past = Settings { self_offset: Some(120_000), ..settings() };
+    let [two, three] = [20_000, 30_000].map(|until| play(with_past.clone(), &two_domains(), until).merge.size());
+    // two equal domains in each window
+    assert_eq!((two.keys, three.keys, two.bytes * 3), (4, 6, three.bytes * 2));
+}
+
+#[test]
 fn a_domain_is_compared_with_its_own_past() {
     let rules = Settings { pairs: listed(&[]), self_offset: Some(120_000), ..settings() };
     let mut events = vec![vector(1000, "a", "u1", 1.0), vector(1001, "a", "u2", 3.0), vector(1002, "b", "u1", 3.0)];
@@ -240,6 +256,34 @@ fn a_pinned_reference_takes_the_place_of_the_past_and_survives_a_restart() {
     assert!(driver.push(0, &vector(49_999, "a", "u", 8.0)));
     driver.finish(Some(50_000));
     assert!(near(&driver.parsed()[0]["w1"], 6.0 - 1.0 / 64.0), "8 lies in the last bin");
+}
+
+#[test]
+fn what_becomes_of_a_pin_is_told_also_where_its_window_comes_without_users() {
+    thread_local!(static TOLD: RefCell<Vec<(String, Option<i64>, Pinned)>> = const { RefCell::new(Vec::new()) });
+    let rules = Settings { pairs: listed(&[]), ..settings() };
+    let mut driver = Driver::new(rules.clone(), 5000, 1);
+    driver.merge = DriftMerge::new(&rules, JsonRows).telling(|pin, pinned| {
+        TOLD.with_borrow_mut(|told| told.push((pin.domain.clone(), pin.window_end, pinned)));
+    });
+    let command = |driver: &mut Driver, domain: &str, window_end: Option<i64>| {
+        let pin = serde_json::to_vec(&Pin { domain: domain.to_owned(), window_end }).unwrap();
+        driver.merge.command(&pin, &mut MergeOutput::default());
+    };
+    command(&mut driver, "a", Some(20_000));
+    command(&mut driver, "b", Some(20_000));
+    assert!(driver.push(0, &vector(1, "a", "u", 1.0)));
+    driver.finish(Some(40_000));
+    command(&mut driver, "a", Some(10_000));
+    command(&mut driver, "a", None);
+    let expected = [
+        ("a", Some(20_000), Pinned::Later),
+        ("b", Some(20_000), Pinned::Later),
+        ("b", Some(20_000), Pinned::Unknown),
+        ("a", Some(10_000), Pinned::Unknown),
+        ("a", None, Pinned::Removed),
+    ];
+    assert_eq!(TOLD.take(), expected.map(|(domain, end, pinned)| (domain.to_owned(), end, pinned)));
 }
 
 #[test]

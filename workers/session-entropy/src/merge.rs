@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use alerting::AlertStage;
 use grouping::{GroupLimit, Share};
-use streaming::operator::{Merge, RestoreError};
+use streaming::operator::{Figure, Merge, RestoreError, StateSize};
 use streaming::output::MergeOutput;
 use streaming::window::Windows;
 
@@ -104,6 +104,15 @@ impl<E: RowEncoder> Merge for GroupMerge<E> {
             Some(alerts) => alerts.recall(key, bytes).map(|_| ()),
             None => Ok(()),
         }
+    }
+
+    /// What alert rules count.
+    fn figures(&self) -> Vec<Figure<'_>> {
+        self.alerts.iter().flat_map(AlertStage::figures).collect()
+    }
+
+    fn size(&self) -> StateSize {
+        self.alerts.as_ref().map(AlertStage::size).unwrap_or_default()
     }
 
     fn snapshot(&self, into: &mut Vec<u8>) {

@@ -2,26 +2,40 @@
 
 use anyhow::Result;
 use clap::Args;
-use stack::measure::{self, Rate};
+use stack::Load;
+use stack::measure::{self, Rate, Report, Restart};
+use stack::recording::Content;
 use stack::replay::{MetricWorker, Setting, find_worker};
 use stack::terminal::{self, thousands};
 
+/// Fewer records than this are for trying the measurement out.
+const MANY: u64 = 500_000;
+
 /// Measure how fast a worker works off a backlog, beside a consumer that only polls and decodes the same records.
 ///
-/// Publishes generated interactions, reads them with the plain consumer, then with one process of the worker; once without
+/// Publishes generated records, reads them with the plain consumer, then with one process of the worker; once without
 /// clickhouse-writer and once with it. Only ratios carry over to other machines.
+///
+/// session-entropy is rated by interactions. domain-drift by vectors of 64 dimensions, of 300,000 users in eight domains.
+/// cosine-decay by interactions on items that have a vector of 64 dimensions each: those are published and processed before,
+/// in a line of their own ("items"), and its partitions count as idle after a second (--set cosine-decay.idle_timeout=...
+/// is heard), since the clicks would wait for more items otherwise. Before the others it processes 40,000 clicks and is
+/// restarted: "restart" is the time from the start of the process until /readyz answers that it is ready.
 #[derive(Debug, Args)]
 pub(crate) struct Measure {
-    /// Generated interactions, in about two hours of event time.
-    #[arg(long, value_name = "N", default_value_t = 5_000_000)]
+    /// Generated records, in about two hours of event time.
+    #[arg(long, value_name = "N", default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     records: u64,
+    /// Items, for cosine-decay; rounded up to a multiple of the four departments.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    items: u32,
     /// The generator's seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Partitions of the source topic.
+    /// Partitions of each source topic.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=1_000))]
     partitions: i32,
-    /// The worker.
+    /// The worker: session-entropy, cosine-decay or domain-drift.
     #[arg(long, default_value = "session-entropy", value_parser = find_worker)]
     worker: MetricWorker,
     /// A setting of a worker (may be repeated).
@@ -34,6 +48,12 @@ pub(crate) struct Measure {
 pub(crate) struct PollAndDecode {
     brokers: String,
     registry: String,
+    #[arg(value_parser = find_content)]
+    content: Content,
+}
+
+fn find_content(name: &str) -> Result<Content, String> {
+    Content::ALL.into_iter().find(|content| content.name() == name).ok_or_else(|| "it is no content".to_owned())
 }
 
 impl Measure {
@@ -41,13 +61,15 @@ impl Measure {
         let progress = terminal::progress();
         let measure = measure::Measure {
             records: self.records,
+            items: self.items.div_ceil(stack::generator::DEPARTMENTS),
             seed: self.seed,
             partitions: self.partitions,
             worker: self.worker,
             settings: self.settings,
             start: super::generate::START,
+            load: if self.records < MANY { Load::Short } else { Load::Sustained },
         };
-        let rates = measure::run(&measure, progress.as_ref())?;
+        let Report { rates, restart } = measure::run(&measure, progress.as_ref())?;
         println!("{:44}{:>14}{:>20}{:>14}", "", "records/s", "CPU s per million", "peak MB");
         for Rate { what, records_per_second, cpu_seconds_per_million, peak_rss_bytes } in rates {
             println!(
@@ -56,13 +78,16 @@ impl Measure {
                 peak_rss_bytes / 1_000_000
             );
         }
+        if let Some(Restart { ready_after, items }) = restart {
+            println!("restart: ready after {:.1} s with {} items", ready_after.as_secs_f64(), thousands(items));
+        }
         Ok(())
     }
 }
 
 impl PollAndDecode {
     pub(crate) fn run(self) -> Result<()> {
-        println!("{}", measure::poll_and_decode(&self.brokers, &self.registry)?);
+        println!("{}", measure::poll_and_decode(&self.brokers, &self.registry, self.content)?);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! [`Episode`] the sessions of one segment scatter: their think times spread over many orders of magnitude, so that
 //! their freshness falls. Events come in order of arrival, which is up to four seconds behind event time.
 
+mod catalogue;
 mod event;
 mod items;
 mod random;
@@ -17,15 +18,22 @@ use std::collections::{BTreeMap, BinaryHeap};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+pub use catalogue::Catalogue;
 pub use event::{Event, Kind};
 pub use items::ItemVectors;
 use random::{chance, exponential};
 use shopper::Shopper;
 pub use users::UserVectors;
-pub use vector::Vector;
+pub use vector::{DIMENSIONS, Vector};
+
+/// Departments of the shop, in which shoppers browse.
+pub const DEPARTMENTS: u32 = shopper::DOMAINS.len() as u32;
 
 /// The mean number of events of a generated session, as measured by a test below.
 const EVENTS_PER_SESSION: f64 = 8.7;
+
+/// Event time of a [load](Shape::load) (s).
+const LOAD_SECONDS: f64 = 7_200.0;
 
 /// No event arrives more than this behind its event time, flaws aside (ms).
 const MAX_JITTER: i64 = 4_000;
@@ -50,6 +58,8 @@ pub struct Shape {
     pub start: i64,
     /// New sessions a second of event time, on average over a day; above 0.
     pub sessions_per_second: f64,
+    /// Items of each department, met by rank: the first hundredth makes a fifth of all events, the last third a tenth.
+    pub items: u32,
     /// When and whose sessions scatter.
     pub episode: Option<Episode>,
     /// The share of events (0 to 1) that arrive half a minute or more behind, as phones do that were offline.
@@ -67,6 +77,7 @@ impl Shape {
             seed,
             start,
             sessions_per_second: 1.6,
+            items: 5_000,
             episode: Some(Episode { segment: "returning", from: 60 * 60_000, to: 80 * 60_000 }),
             late_share: 0.000_5,
             keyless_share: 0.000_1,
@@ -76,7 +87,7 @@ impl Shape {
     /// A load of about `records` events in two hours of event time, without flaws.
     #[must_use]
     pub fn load(seed: u64, start: i64, records: u64) -> Self {
-        let rate = records as f64 / EVENTS_PER_SESSION / 7_200.0;
+        let rate = records as f64 / EVENTS_PER_SESSION / LOAD_SECONDS;
         Self { sessions_per_second: rate.max(0.05), late_share: 0.0, keyless_share: 0.0, ..Self::demo(seed, start) }
     }
 }
@@ -141,7 +152,7 @@ impl Generator {
 
     fn act(&mut self, time: i64, number: u64) {
         let Some(shopper) = self.shoppers.get_mut(&number) else { return };
-        let mut event = shopper.act(&mut self.random, self.shape.start + time);
+        let mut event = shopper.act(&mut self.random, self.shape.start + time, self.shape.items);
         let mut arrival = time + self.random.random_range(0..MAX_JITTER);
         if chance(&mut self.random, self.shape.late_share) {
             arrival += self.random.random_range(30_000..120_000);

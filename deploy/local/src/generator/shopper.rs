@@ -10,7 +10,6 @@ pub(super) const DOMAINS: [(&str, f64); 4] =
     [("fashion", 0.35), ("electronics", 0.30), ("books", 0.20), ("grocery", 0.15)];
 const SEGMENTS: [(&str, u64); 3] = [("new", 30), ("returning", 45), ("loyal", 25)];
 const ITEM_TYPES: [(&str, f64); 3] = [("product", 0.86), ("bundle", 0.10), ("guide", 0.04)];
-const ITEMS: f64 = 5_000.0;
 
 /// The deviation of the logarithm of think times, usually: two neighbouring bins of METRICS.md §2 hold nearly all gaps.
 const STEADY: f64 = 0.25;
@@ -72,8 +71,8 @@ impl Shopper {
         (1_000.0 * log_normal(random, median, sigma)).clamp(120.0, 900_000.0) as i64
     }
 
-    /// What the shopper does at `time` (epoch ms).
-    pub(super) fn act(&mut self, random: &mut impl Rng, time: i64) -> Event {
+    /// What the shopper does at `time` (epoch ms), with one of a department's `items`.
+    pub(super) fn act(&mut self, random: &mut impl Rng, time: i64, items: u32) -> Event {
         self.left -= 1;
         if chance(random, 0.05) {
             self.domain = weighted(random, &DOMAINS);
@@ -97,7 +96,7 @@ impl Shopper {
             Kind::Click => "detail",
             Kind::Cart | Kind::Purchase => "cart",
         };
-        let rank = (ITEMS * random.random::<f64>().powi(3)) as u32;
+        let rank = (f64::from(items) * random.random::<f64>().powi(3)) as u32;
         Event {
             event_id: format!("{:032x}", random.random::<u128>()),
             request_id: request.map(|number| format!("r-{:012x}-{number}", self.session)),

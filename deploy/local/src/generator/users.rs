@@ -1,4 +1,4 @@
-//! Vectors of users in three departments: the same seed gives the same vectors.
+//! Vectors of users by department: the same seed gives the same vectors.
 //!
 //! Each department has a taste, a direction, and its users' vectors scatter around it. During the [`Episode`] the taste
 //! of one department drifts away.
@@ -8,14 +8,12 @@ use rand_chacha::ChaCha8Rng;
 
 use super::random::{exponential, normal};
 use super::vector::{Vector, direction};
-use super::{Episode, Shape};
+use super::{Episode, LOAD_SECONDS, Shape};
 
-const DEPARTMENTS: [&str; 3] = ["fashion", "electronics", "books"];
+/// The first three are those of the demo.
+const DEPARTMENTS: [&str; 8] = ["fashion", "electronics", "books", "grocery", "garden", "music", "sports", "toys"];
 /// The department whose taste drifts away.
 const DRIFTING: &str = "books";
-const USERS: u64 = 4_000;
-/// New vectors a second of event time.
-const PER_SECOND: f64 = 2.0;
 /// What a department's taste has of its own, relative to what is common to all.
 const OWN: f64 = 0.4;
 /// How far users lie from their department's taste, relative to its length.
@@ -28,6 +26,10 @@ const DRIFT: f64 = 0.7;
 pub struct UserVectors {
     start: i64,
     episode: Option<Episode>,
+    departments: &'static [&'static str],
+    users: u64,
+    /// New vectors a second of event time.
+    per_second: f64,
     random: ChaCha8Rng,
     /// By department, and at the end the taste that the drifting one takes on.
     tastes: Vec<Vec<f64>>,
@@ -36,16 +38,27 @@ pub struct UserVectors {
 }
 
 impl UserVectors {
-    /// A generator at the beginning of its vectors; of the shape it takes seed, start and episode.
+    /// Two vectors a second in three departments, as the demo has them; of the shape it takes seed, start and episode.
     #[must_use]
-    pub fn new(shape: &Shape) -> Self {
+    pub fn demo(shape: &Shape) -> Self {
+        Self::new(shape, &DEPARTMENTS[..3], 4_000, 2.0)
+    }
+
+    /// About `records` vectors in two hours of event time, in eight departments.
+    #[must_use]
+    pub fn load(shape: &Shape, records: u64) -> Self {
+        Self::new(shape, &DEPARTMENTS, 300_000, records as f64 / LOAD_SECONDS)
+    }
+
+    fn new(shape: &Shape, departments: &'static [&'static str], users: u64, per_second: f64) -> Self {
         // apart from the shoppers' stream of random numbers
         let mut random = ChaCha8Rng::seed_from_u64(shape.seed ^ 0x7573_6572);
         let common = direction(&mut random);
         let own = |own: Vec<f64>| common.iter().zip(own).map(|(common, own)| common + OWN * own).collect();
-        let mut tastes: Vec<Vec<f64>> = DEPARTMENTS.iter().map(|_| own(direction(&mut random))).collect();
+        let mut tastes: Vec<Vec<f64>> = departments.iter().map(|_| own(direction(&mut random))).collect();
         tastes.push(direction(&mut random));
-        Self { start: shape.start, episode: shape.episode.clone(), random, tastes, next: 0.0 }
+        let (start, episode) = (shape.start, shape.episode.clone());
+        Self { start, episode, departments, users, per_second, random, tastes, next: 0.0 }
     }
 
     /// How much of the other taste the drifting department has at `time` (ms after the start): it comes and goes within
@@ -63,12 +76,12 @@ impl Iterator for UserVectors {
     type Item = Vector;
 
     fn next(&mut self) -> Option<Vector> {
-        self.next += 1_000.0 * exponential(&mut self.random) / PER_SECOND;
+        self.next += 1_000.0 * exponential(&mut self.random) / self.per_second;
         let time = self.next as i64;
-        let department = self.random.random_range(0..DEPARTMENTS.len());
-        let domain = DEPARTMENTS[department];
+        let department = self.random.random_range(0..self.departments.len());
+        let domain = self.departments[department];
         let other = if domain == DRIFTING { self.drift(time) } else { 0.0 };
-        let away = &self.tastes[DEPARTMENTS.len()];
+        let away = &self.tastes[self.departments.len()];
         let random = &mut self.random;
         let vector = self.tastes[department].iter().zip(away).map(|(own, away)| {
             let taste = (1.0 - other) * own + other * away;
@@ -78,7 +91,7 @@ impl Iterator for UserVectors {
             vector: vector.collect(),
             event_id: format!("{:032x}", self.random.random::<u128>()),
             entity: "USER",
-            entity_id: format!("u-{}", self.random.random_range(0..USERS)),
+            entity_id: format!("u-{}", self.random.random_range(0..self.users)),
             domain,
             model_version: "demo-1".to_owned(),
             event_time: self.start + time,
@@ -94,7 +107,7 @@ mod tests {
     const MINUTE: i64 = 60_000;
 
     fn two_hours(seed: u64) -> Vec<Vector> {
-        UserVectors::new(&Shape::demo(seed, 0)).take_while(|vector| vector.event_time < 120 * MINUTE).collect()
+        UserVectors::demo(&Shape::demo(seed, 0)).take_while(|vector| vector.event_time < 120 * MINUTE).collect()
     }
 
     fn mean(vectors: &[Vector], domain: &str, minutes: std::ops::Range<i64>) -> Vec<f64> {
@@ -120,9 +133,20 @@ mod tests {
     }
 
     #[test]
+    fn a_load_is_two_hours_in_eight_departments() {
+        let vectors: Vec<Vector> = UserVectors::load(&Shape::load(2, 0, 0), 20_000).take(20_000).collect();
+        let end = vectors[vectors.len() - 1].event_time;
+        assert!((end - 120 * MINUTE).abs() < 3 * MINUTE, "{end} ms");
+        for domain in DEPARTMENTS {
+            let share = vectors.iter().filter(|vector| vector.domain == domain).count();
+            assert!((2_300..2_700).contains(&share), "{share} of 20,000 vectors are of {domain}");
+        }
+    }
+
+    #[test]
     fn one_department_drifts_away_in_the_episode_and_comes_back() {
         let vectors = two_hours(3);
-        for domain in DEPARTMENTS {
+        for &domain in &DEPARTMENTS[..3] {
             let before = mean(&vectors, domain, 30..50);
             let within = distance(&before, &mean(&vectors, domain, 66..74));
             let after = distance(&before, &mean(&vectors, domain, 90..110));

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::random::normal;
 
 /// Components of a vector, as the workers have it by default.
-pub(super) const DIMENSIONS: usize = 64;
+pub const DIMENSIONS: usize = 64;
 
 /// A direction drawn at random, its components normal with deviation 1.
 pub(super) fn direction(random: &mut impl Rng) -> Vec<f64> {

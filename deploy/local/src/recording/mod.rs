@@ -11,7 +11,7 @@ use flate2::read::MultiGzDecoder;
 
 use serde::Serialize;
 
-use crate::generator::{Event, Generator, ItemVectors, Shape, UserVectors, Vector};
+use crate::generator::{Catalogue, Event, Generator, ItemVectors, Shape, UserVectors, Vector};
 
 pub use feed::{Feed, Origin};
 
@@ -40,6 +40,16 @@ impl Content {
             Self::Interactions => "recsys.interactions.v1",
             Self::ItemEmbeddings => "recsys.embeddings.item.v1",
             Self::UserEmbeddings => "recsys.embeddings.user.v1",
+        }
+    }
+
+    /// What they are called in few words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Interactions => "clicks",
+            Self::ItemEmbeddings => "items",
+            Self::UserEmbeddings => "users",
         }
     }
 
@@ -113,19 +123,32 @@ impl Recording {
         Self::made("generated interactions", Content::Interactions, events)
     }
 
-    /// Users' vectors out of the generator: the first two hours of event time.
+    /// The demo's vectors of users: the first two hours of event time.
     #[must_use]
     pub fn generated_users(shape: &Shape) -> Self {
-        Self::generated_vectors("generated vectors of users", Content::UserEmbeddings, shape, UserVectors::new(shape))
+        Self::two_hours("generated vectors of users", Content::UserEmbeddings, shape, UserVectors::demo(shape))
     }
 
-    /// Items' vectors out of the generator: up to the first two hours of event time.
+    /// The demo's vectors of items: up to the first two hours of event time.
     #[must_use]
     pub fn generated_items(shape: &Shape) -> Self {
-        Self::generated_vectors("generated vectors of items", Content::ItemEmbeddings, shape, ItemVectors::new(shape))
+        Self::two_hours("generated vectors of items", Content::ItemEmbeddings, shape, ItemVectors::new(shape))
     }
 
-    fn generated_vectors(
+    /// So many vectors of users, in about two hours of event time.
+    #[must_use]
+    pub fn generated_user_load(shape: &Shape, records: u64) -> Self {
+        let vectors = UserVectors::load(shape, records).take(usize::try_from(records).unwrap_or(usize::MAX));
+        Self::made("generated vectors of users", Content::UserEmbeddings, vectors)
+    }
+
+    /// One vector of each item that the shape's shoppers meet, before the first of them comes.
+    #[must_use]
+    pub fn generated_catalogue(shape: &Shape) -> Self {
+        Self::made("generated vectors of a catalogue", Content::ItemEmbeddings, Catalogue::new(shape))
+    }
+
+    fn two_hours(
         name: &str,
         content: Content,
         shape: &Shape,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::settings::Setting;
 use crate::{Exit, Worker};
 
 /// How long a worker may take to commit and leave when it is asked to stop.
@@ -27,6 +28,7 @@ pub struct Instance {
     /// The lives that have ended.
     exits: Vec<Exit>,
     restarts: u64,
+    asked_to_stop: bool,
 }
 
 /// What the processes of one worker have used, all lives together.
@@ -79,6 +81,7 @@ impl Fleet {
             process,
             exits: Vec::new(),
             restarts: 0,
+            asked_to_stop: false,
         });
         Ok(())
     }
@@ -112,15 +115,17 @@ impl Fleet {
     pub fn kill_and_restart(&mut self, index: usize) -> Result<()> {
         let instance = &mut self.instances[index];
         instance.exits.push(instance.process.kill9()?);
-        instance.process = Worker::spawn(
-            &instance.binary,
-            &instance.name,
-            &instance.configuration,
-            &instance.arguments,
-            &self.directory,
-        )?;
+        instance.start_again(&[], &self.directory)?;
         instance.restarts += 1;
         Ok(())
+    }
+
+    /// Starts all again that were asked to stop, under their old names; the settings are for this life only.
+    ///
+    /// # Errors
+    /// One cannot be started.
+    pub fn start_again(&mut self, settings: &[Setting]) -> Result<()> {
+        self.instances.iter_mut().try_for_each(|instance| instance.start_again(settings, &self.directory))
     }
 
     /// Whether all processes that should run do.
@@ -128,7 +133,7 @@ impl Fleet {
     /// # Errors
     /// One has ended unasked; the error shows the tail of its log.
     pub fn check(&self) -> Result<()> {
-        for instance in &self.instances {
+        for instance in self.instances.iter().filter(|instance| !instance.asked_to_stop) {
             if let Some(exit) = instance.process.exit() {
                 bail!("{} ended unasked with {}. {}", instance.name, describe(exit), instance.last_words());
             }
@@ -141,8 +146,9 @@ impl Fleet {
     /// # Errors
     /// A signal cannot be sent.
     pub fn stop(&mut self) -> Result<Vec<String>> {
-        for instance in &self.instances {
+        for instance in &mut self.instances {
             instance.process.terminate()?;
+            instance.asked_to_stop = true;
         }
         let mut problems = Vec::new();
         for instance in &mut self.instances {
@@ -167,10 +173,20 @@ impl Fleet {
     /// What the instances of a worker have used, of the lives that have ended.
     #[must_use]
     pub fn usage(&self, worker: &str) -> Usage {
+        self.sum(worker, |exits| exits)
+    }
+
+    /// The same of the last of these lives alone.
+    #[must_use]
+    pub fn last_usage(&self, worker: &str) -> Usage {
+        self.sum(worker, |exits| exits.last().map_or(&[], std::slice::from_ref))
+    }
+
+    fn sum(&self, worker: &str, lives: impl Fn(&[Exit]) -> &[Exit]) -> Usage {
         let mut usage = Usage::default();
         for instance in self.instances.iter().filter(|instance| instance.worker == worker) {
             usage.restarts += instance.restarts;
-            for exit in &instance.exits {
+            for exit in lives(&instance.exits) {
                 usage.cpu += exit.cpu;
                 usage.peak_rss_bytes = usage.peak_rss_bytes.max(exit.peak_rss_bytes);
             }
@@ -180,6 +196,14 @@ impl Fleet {
 }
 
 impl Instance {
+    fn start_again(&mut self, settings: &[Setting], directory: &Path) -> Result<()> {
+        let settings = settings.iter().filter(|setting| setting.worker == self.worker).flat_map(Setting::arguments);
+        let arguments: Vec<String> = self.arguments.iter().cloned().chain(settings).collect();
+        self.process = Worker::spawn(&self.binary, &self.name, &self.configuration, &arguments, directory)?;
+        self.asked_to_stop = false;
+        Ok(())
+    }
+
     fn last_words(&self) -> String {
         format!("Its log {} ends with:\n{}", self.process.log().display(), self.process.log_tail(20))
     }

@@ -28,6 +28,12 @@ impl FromStr for Setting {
 }
 
 impl Setting {
+    /// A setting of `worker`.
+    #[must_use]
+    pub fn new(worker: &str, key: &str, value: &str) -> Self {
+        Self { worker: worker.to_owned(), key: key.to_owned(), value: value.to_owned() }
+    }
+
     /// As the worker's command line takes it.
     #[must_use]
     pub fn arguments(&self) -> [String; 2] {

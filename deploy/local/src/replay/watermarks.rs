@@ -126,6 +126,17 @@ impl Watermarks {
         ends.iter().map(|(partition, end)| u64::try_from(end - offset(partition)).unwrap_or(0)).sum()
     }
 
+    /// Whether all windows are closed that close without a partition being idle: those up to the smallest watermark.
+    #[must_use]
+    pub fn has_closed_what_it_read(&self, merges: i32, slide: i64) -> bool {
+        let smallest = self.folds.values().map(|fold| fold.watermark).min().flatten();
+        let closed = |partition| self.merges.get(&partition).and_then(|merge| merge.closed);
+        smallest.is_some_and(|watermark| {
+            let last_end = watermark.div_euclid(slide) * slide;
+            (0..merges).all(|partition| closed(partition).is_some_and(|closed| closed >= last_end))
+        })
+    }
+
     /// What is missing until every record is processed and every window closed that can be: the largest watermark of
     /// all is the one that idle partitions follow to. Empty when all is done.
     #[must_use]
@@ -245,6 +256,16 @@ mod tests {
                 "merge 0 has closed windows up to 10000, not 20000"
             ]
         );
+    }
+
+    #[test]
+    fn what_is_read_is_closed_when_the_windows_up_to_the_smallest_watermark_are() {
+        let of =
+            |folds: &[(Option<i64>, i64)], closed: &[i64]| watermarks(folds, closed).has_closed_what_it_read(2, 10_000);
+        let folds = [(Some(25_999), 10), (Some(19_000), 5)];
+        assert!(of(&folds, &[10_000, 20_000]));
+        assert!(!of(&folds, &[0, 20_000]) && !of(&folds, &[10_000]));
+        assert!(!of(&[(Some(25_999), 10), (None, 5)], &[20_000, 20_000]), "one has no watermark yet");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
 use crate::frame::{split_frames, write_watermark};
-use crate::operator::{Fold, Record, RestoreError, Source, SourceError, StateSize, Timed};
+use crate::operator::{Closing, Figure, Fold, Record, RestoreError, Source, SourceError, StateSize, Timed};
 use crate::output::{FoldOutput, OutputBuffer};
 use crate::progress::FoldProgress;
 use crate::refusal::Refusals;
@@ -54,6 +54,10 @@ pub(crate) struct FoldTask<F: Fold> {
     progress: Progress,
     /// The watermark at which the next slide closes: one comparison an event.
     next_boundary: i64,
+    /// What is being closed, where that takes more than one piece. Until it is done the task stands where it stood before:
+    /// it may be cut there, and what the windows emit waits apart.
+    closing: Option<InWork>,
+    closing_out: FoldOutput,
     announced: Option<i64>,
     /// The mark last written to the table topic.
     written_mark: Option<i64>,
@@ -64,6 +68,17 @@ pub(crate) struct FoldTask<F: Fold> {
     /// been committed.
     closable: i64,
     decisions_written: Vec<i64>,
+}
+
+/// Windows that are being closed.
+#[derive(Debug, Clone, Copy)]
+struct InWork {
+    /// The windows up to there are to be closed.
+    target: i64,
+    /// The windows up to there are.
+    after: i64,
+    /// End of the one that is begun.
+    end: Option<i64>,
 }
 
 /// The part of the state that is the runtime's.
@@ -102,6 +117,8 @@ impl<F: Fold> FoldTask<F> {
                 counts: Counts::default(),
             },
             next_boundary: i64::MIN,
+            closing: None,
+            closing_out: FoldOutput::new(merge_partitions),
             announced: None,
             written_mark: None,
             out: FoldOutput::new(merge_partitions),
@@ -188,24 +205,44 @@ impl<F: Fold> FoldTask<F> {
         self.refusals.dead_letter(record, headers, rejection, &mut self.out.records);
     }
 
-    /// Closes the slides that the watermark has reached.
+    /// Closes the slides that the watermark has reached, or a piece of that.
     fn close(&mut self) {
-        let Some(watermark) = self.progress.watermark.value() else { return };
+        self.close_piece();
+        // of a replay's pieces nobody has a turn between
+        while self.replaying && self.closing.is_some() {
+            self.close_piece();
+        }
+    }
+
+    fn close_piece(&mut self) {
+        let Some(mut work) = self.closing.take().or_else(|| self.to_close()) else { return };
+        let table = self.table.read();
+        loop {
+            if let Some(end) = work.end {
+                if self.fold.go_on_closing(end, &table, &mut self.closing_out) == Closing::Unfinished {
+                    self.closing = Some(work);
+                    return;
+                }
+                work.after = end;
+            }
+            work.end = self.fold.next_end(work.after).filter(|end| *end <= work.target);
+            let Some(end) = work.end else { break };
+            self.fold.close(end, &table, &mut self.closing_out);
+        }
+        self.progress.counts.rows += self.closing_out.records.len() as u64;
+        self.out.take_from(&mut self.closing_out);
+        self.progress.closed = Some(work.target);
+        self.next_boundary = work.target.saturating_add(self.time.windows.slide());
+    }
+
+    fn to_close(&self) -> Option<InWork> {
+        let watermark = self.progress.watermark.value()?;
         let complete = watermark.min(self.table.complete()).min(self.closable);
         if complete < self.next_boundary || complete == i64::MIN {
-            return;
+            return None;
         }
-        let target = self.time.windows.floor(complete);
-        let table = self.table.read();
-        let before = self.out.records.len();
-        let mut after = self.progress.closed.unwrap_or(i64::MIN);
-        while let Some(end) = self.fold.next_end(after).filter(|end| *end <= target) {
-            self.fold.close(end, &table, &mut self.out);
-            after = end;
-        }
-        self.progress.counts.rows += (self.out.records.len() - before) as u64;
-        self.progress.closed = Some(target);
-        self.next_boundary = target.saturating_add(self.time.windows.slide());
+        let after = self.progress.closed.unwrap_or(i64::MIN);
+        Some(InWork { target: self.time.windows.floor(complete), after, end: None })
     }
 }
 
@@ -215,6 +252,9 @@ impl<F: Fold> Task for FoldTask<F> {
     }
 
     fn process(&mut self, record: &Record<'_>, headers: HeaderWriter<'_>) -> Result<Processed, TaskError> {
+        if self.closing.is_some() {
+            return Ok(Processed::Closing);
+        }
         let verdict = match self.remembered_refusal(record.offset) {
             Some(rejection) => Err(rejection),
             None => match self.source.decode(record) {
@@ -269,7 +309,14 @@ impl<F: Fold> Task for FoldTask<F> {
         self.close();
     }
 
+    fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
     fn prune(&mut self, horizon: i64) {
+        if self.closing.is_some() {
+            return;
+        }
         self.out.mark = self.mark();
         self.fold.prune(horizon, &mut self.out);
     }
@@ -336,6 +383,10 @@ impl<F: Fold> Task for FoldTask<F> {
 
     fn overflowed(&self) -> u64 {
         0
+    }
+
+    fn figures(&self) -> Vec<Figure<'_>> {
+        self.fold.figures()
     }
 
     fn snapshot(&self, into: &mut Vec<u8>) {

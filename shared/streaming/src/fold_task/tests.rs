@@ -1,5 +1,7 @@
 //! A fold task without Kafka: what is late, what is counted, and that a replay takes every decision again.
 
+mod pieces;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

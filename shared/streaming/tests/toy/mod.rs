@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use records::{Reason, Rejection};
 use streaming::config::{DEFAULTS, RuntimeConfig};
-use streaming::operator::{Fold, Merge, NoTable, Record, RestoreError, Source, SourceError, StateSize, Timed};
+use streaming::operator::{Closing, Fold, Merge, NoTable, Record, RestoreError, Source, SourceError, StateSize, Timed};
 use streaming::output::{FoldOutput, MergeOutput};
 use streaming::window::Windows;
 use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, Topology};
@@ -129,6 +129,62 @@ pub fn sum_fold() -> SumFold {
     SumFold { windows: Windows::new(WINDOW, SLIDE).unwrap(), panes: BTreeMap::new() }
 }
 
+/// The same fold, each of whose windows closes in several pieces.
+pub struct InPieces {
+    pub fold: SumFold,
+    /// Pieces besides the last one.
+    pub pieces: usize,
+    left: usize,
+}
+
+impl InPieces {
+    pub fn new(pieces: usize) -> Self {
+        Self { fold: sum_fold(), pieces, left: 0 }
+    }
+}
+
+impl Fold for InPieces {
+    type Source = Amounts;
+    type Table = NoTable;
+
+    fn apply(&mut self, event: &Amount<'_>, out: &mut FoldOutput) {
+        assert_eq!(self.left, 0, "no event comes while a window is half closed");
+        self.fold.apply(event, out);
+    }
+
+    fn next_end(&self, after: i64) -> Option<i64> {
+        self.fold.next_end(after)
+    }
+
+    fn close(&mut self, end: i64, table: &NoTable, out: &mut FoldOutput) {
+        self.fold.close(end, table, out);
+        self.left = self.pieces;
+    }
+
+    fn go_on_closing(&mut self, _: i64, _: &NoTable, _: &mut FoldOutput) -> Closing {
+        match self.left.checked_sub(1) {
+            None => Closing::Done,
+            Some(left) => {
+                self.left = left;
+                Closing::Unfinished
+            }
+        }
+    }
+
+    fn size(&self) -> StateSize {
+        self.fold.size()
+    }
+
+    fn snapshot(&self, into: &mut Vec<u8>) {
+        assert_eq!(self.left, 0, "no snapshot is taken while a window is half closed");
+        self.fold.snapshot(into);
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        self.fold.restore(bytes)
+    }
+}
+
 /// A topology on topics of its own.
 pub fn topology(worker: &str, source: &str, idle_timeout: Duration) -> Topology {
     let windows = Windows::new(WINDOW, SLIDE).unwrap();
@@ -142,6 +198,13 @@ pub fn topology(worker: &str, source: &str, idle_timeout: Duration) -> Topology 
         semantics: format!("window = {WINDOW}\nslide = {SLIDE}"),
         pipelines: vec![Pipeline::new(source, time, fold, || SumMerge)],
     }
+}
+
+/// The same one with windows that close in pieces.
+pub fn topology_in_pieces(worker: &str, source: &str, idle_timeout: Duration) -> Topology {
+    let plain = topology(worker, source, idle_timeout);
+    let fold = || (Amounts, InPieces::new(3));
+    Topology { pipelines: vec![Pipeline::new(source, plain.pipelines[0].time, fold, || SumMerge)], ..plain }
 }
 
 /// The default runtime with short intervals.

@@ -12,6 +12,7 @@ use super::super::metric_workers::{DEAD_LETTER_TOPIC, LATE_TOPIC, MetricWorker, 
 use super::super::summary::{TopicSummary, WorkerSummary};
 use super::super::watermarks::Watermarks;
 use super::Run;
+use crate::recording::Content;
 
 impl Run<'_> {
     /// Stops the workers; what was wrong with their ends is in the summary.
@@ -61,21 +62,27 @@ impl Run<'_> {
         self.fleet.usage(worker)
     }
 
+    /// What its processes have used since they were started last.
+    #[must_use]
+    pub fn last_usage(&self, worker: &str) -> Usage {
+        self.fleet.last_usage(worker)
+    }
+
     /// From the first line (or, where all were there before, the start of the workers) until the worker had committed its
     /// last record (s); 0 while it has not.
     #[must_use]
     pub fn wall_seconds(&self, worker: &str) -> f64 {
-        self.done.get(worker).map_or(0.0, Duration::as_secs_f64)
+        let courses = self.courses.iter().filter(|((name, _), _)| *name == worker);
+        let committed = courses.filter_map(|(_, course)| course.committed).max();
+        committed.or(self.written.filter(|_| worker == WRITER)).map_or(0.0, |time| time.as_secs_f64())
     }
 
     /// Records a second of one source's backlog once the worker runs: those behind the first that it was seen to have
-    /// committed. Its start, the join of its group and its first records do not count.
+    /// committed, until they were all committed and the windows closed that they close. Its start, the join of its group
+    /// and its first records do not count, nor does waiting for idle partitions.
     #[must_use]
-    pub fn records_per_second(&self, worker: &str, records: u64) -> f64 {
-        let (Some((first, committed)), Some(done)) = (self.first.get(worker), self.done.get(worker)) else {
-            return 0.0;
-        };
-        (records - committed) as f64 / done.saturating_sub(*first).as_secs_f64()
+    pub fn records_per_second(&self, worker: &'static str, source: Content, records: u64) -> f64 {
+        self.courses.get(&(worker, source)).map_or(0.0, |course| course.records_per_second(records))
     }
 
     fn metric_summary(
@@ -86,7 +93,7 @@ impl Run<'_> {
     ) -> Result<WorkerSummary> {
         let mut topics = BTreeMap::new();
         for &source in worker.sources {
-            let counts = self.watermarks.get(&(worker.name, source)).map(Watermarks::counts).unwrap_or_default();
+            let counts = self.counts(worker.name, source);
             let published = self.published.get(&source).copied().unwrap_or(0);
             if counts.read != published {
                 problems.push(format!(

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use rdkafka::Message;
 
 use super::super::audit::{self, RowAudit};
 use super::super::metric_workers::{MetricWorker, WRITER, group, internal_topic};
 use super::super::patience::Patience;
 use super::super::watermarks::Watermarks;
+use super::watch::Watch;
 use super::{Run, STANDSTILL};
 use crate::broker::{CommittedOffsets, Follower, TopicPartition};
 use crate::recording::Content;
-use crate::terminal::{thousands, time_of_day};
+use crate::terminal::thousands;
 
 impl Run<'_> {
     /// Waits until every record is processed and every closable window closed.
@@ -21,10 +21,31 @@ impl Run<'_> {
     /// # Errors
     /// A worker ends unasked, or nothing moves any more: the error says what is missing.
     pub fn process(&mut self) -> Result<()> {
+        let mut watches = Vec::new();
         for worker in self.plan.workers.clone() {
             for &source in worker.sources {
-                let watermarks = self.wait_for_windows(worker, source)?;
-                self.watermarks.insert((worker.name, source), watermarks);
+                watches.push(self.watch(worker, source)?);
+            }
+        }
+        let idle_timeout = self.paces.values().map(|(_, idle_timeout)| *idle_timeout).max().unwrap_or(0);
+        let mut patience = Patience::new(STANDSTILL + Duration::from_millis(idle_timeout.unsigned_abs()));
+        while !watches.is_empty() {
+            self.fleet.check()?;
+            let mut missing = Vec::new();
+            for mut watch in std::mem::take(&mut watches) {
+                let key = (watch.worker, watch.source);
+                let look = watch.look(self.courses.entry(key).or_default(), || self.begun.elapsed())?;
+                if look.missing.is_empty() {
+                    self.progress.done(&watch.step, &look.message);
+                    self.watermarks.insert(key, watch.watermarks);
+                    continue;
+                }
+                self.progress.part(&watch.step, look.committed, look.total, &look.message);
+                missing.push(format!("{}: {}", watch.step, look.missing.join("; ")));
+                watches.push(watch);
+            }
+            if !patience.lasts(watches.iter().map(|watch| watch.watermarks.clone()).collect::<Vec<_>>()) {
+                bail!("nothing moves any more. {}", missing.join(". "));
             }
         }
         Ok(())
@@ -62,10 +83,7 @@ impl Run<'_> {
             .sum()
     }
 
-    fn wait_for_windows(&mut self, worker: MetricWorker, source: Content) -> Result<Watermarks> {
-        let (slide, idle_timeout) = self.paces[&(worker.name, source)];
-        let ends = self.broker.ends(source.topic())?;
-        let total: i64 = ends.values().sum();
+    fn watch(&self, worker: MetricWorker, source: Content) -> Result<Watch> {
         let topic = internal_topic(worker.name, source, "watermarks");
         let (Some(partitions), Some(merges)) = (
             self.broker.partitions(&topic)?,
@@ -73,38 +91,19 @@ impl Run<'_> {
         ) else {
             bail!("{} runs, but there is no topic {topic}, or none that its steps exchange summaries on", worker.name);
         };
-        let follower = Follower::new(&self.stack.brokers(), &topic, partitions)?;
-        let mut watermarks = Watermarks::default();
-        let mut patience = Patience::new(STANDSTILL + Duration::from_millis(idle_timeout.unsigned_abs()));
-        loop {
-            follower.read_more(Duration::from_millis(100), |message| {
-                watermarks.take(message.key().unwrap_or_default(), message.payload())
-            })?;
-            self.fleet.check()?;
-            let unread = watermarks.unread(&ends);
-            let committed = total as u64 - unread;
-            if committed > 0 {
-                self.first.entry(worker.name).or_insert_with(|| (self.begun.elapsed(), committed));
-            }
-            if unread == 0 {
-                let elapsed = self.begun.elapsed();
-                self.done.entry(worker.name).or_insert(elapsed);
-            }
-            let missing = watermarks.missing(&ends, merges, slide);
-            let read = thousands(committed);
-            if missing.is_empty() {
-                self.progress.done(worker.name, &format!("{read} records, {} rows", thousands(watermarks.rows())));
-                return Ok(watermarks);
-            }
-            let closed = watermarks.merges.values().filter_map(|merge| merge.closed).min();
-            let closed =
-                closed.map_or_else(String::new, |closed| format!(", windows closed to {}", time_of_day(closed)));
-            let message = format!("{read} of {} records{closed}", thousands(total as u64));
-            self.progress.part(worker.name, committed, total as u64, &message);
-            if !patience.lasts(watermarks.clone()) {
-                bail!("{} stands still: {}", worker.name, missing.join("; "));
-            }
-        }
+        Ok(Watch {
+            worker: worker.name,
+            source,
+            step: match worker.sources {
+                [_] => worker.name.to_owned(),
+                _ => format!("{} {}", worker.name, source.name()),
+            },
+            ends: self.broker.ends(source.topic())?,
+            merges,
+            slide: self.paces[&(worker.name, source)].0,
+            follower: Follower::new(&self.stack.brokers(), &topic, partitions)?,
+            watermarks: Watermarks::default(),
+        })
     }
 
     fn wait_for_writer(&mut self) -> Result<()> {
@@ -127,8 +126,7 @@ impl Run<'_> {
                 })
                 .collect();
             if missing.is_empty() {
-                let elapsed = self.begun.elapsed();
-                self.done.insert(WRITER, elapsed);
+                self.written = Some(self.begun.elapsed());
                 let rows: u64 = self.audits.iter().flat_map(|(_, audits)| audits).map(|audit| audit.rows).sum();
                 self.progress.done(WRITER, &format!("{} rows", thousands(rows)));
                 return Ok(());

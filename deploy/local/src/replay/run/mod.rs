@@ -4,6 +4,7 @@ mod account;
 mod completion;
 mod preparation;
 mod publishing;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,11 +17,12 @@ use super::fleet::Fleet;
 use super::plan::Plan;
 use super::settings::Addresses;
 use super::summary::Summary;
-use super::watermarks::Watermarks;
+use super::watermarks::{Counts, Watermarks};
 use crate::broker::Broker;
 use crate::publish::SchemaIds;
 use crate::recording::Content;
 use crate::{Components, Options, Profile, Progress, Stack, WorkerBinaries, build_workers};
+use watch::Course;
 
 /// How long workers may stand still before the replay gives up on them, beside the time after which a partition is idle.
 const STANDSTILL: Duration = Duration::from_secs(120);
@@ -39,10 +41,10 @@ pub struct Run<'a> {
     begun: Instant,
     published: BTreeMap<Content, u64>,
     summary: Summary,
-    /// When each worker was first seen to have committed records, and how many.
-    first: BTreeMap<&'static str, (Duration, u64)>,
-    /// When each worker was done.
-    done: BTreeMap<&'static str, Duration>,
+    /// How each metric worker came along with each of its sources.
+    courses: BTreeMap<(&'static str, Content), Course>,
+    /// When all rows were in ClickHouse.
+    written: Option<Duration>,
     watermarks: BTreeMap<(&'static str, Content), Watermarks>,
     audits: Vec<(&'static str, Vec<RowAudit>)>,
 }
@@ -86,8 +88,8 @@ impl<'a> Run<'a> {
             begun: Instant::now(),
             published: BTreeMap::new(),
             summary: Summary::default(),
-            first: BTreeMap::new(),
-            done: BTreeMap::new(),
+            courses: BTreeMap::new(),
+            written: None,
             watermarks: BTreeMap::new(),
             audits: Vec::new(),
         };
@@ -105,6 +107,12 @@ impl<'a> Run<'a> {
     #[must_use]
     pub fn summary(&self) -> &Summary {
         &self.summary
+    }
+
+    /// What became of the records of one source.
+    #[must_use]
+    pub fn counts(&self, worker: &'static str, source: Content) -> Counts {
+        self.watermarks.get(&(worker, source)).map(Watermarks::counts).unwrap_or_default()
     }
 
     fn addresses(&self) -> Addresses {

@@ -9,7 +9,7 @@ use records::{EmbeddingUpdated, Interaction};
 
 use super::super::metric_workers::WRITER;
 use super::super::plan::Plan;
-use super::super::settings;
+use super::super::settings::{self, Setting};
 use super::{Run, STANDSTILL};
 use crate::recording::Content;
 use crate::{Worker, WorkerBinaries, fault};
@@ -65,6 +65,23 @@ impl Run<'_> {
                 settings::configuration(worker, &name, protocol, http, &addresses)
             })?;
         }
+        self.wait_until_ready()
+    }
+
+    /// Starts the workers again after [`stop_workers`](Self::stop_workers), until they stop with these settings besides;
+    /// returns when they are ready, and how long (wall clock) that took. Their time counts from there.
+    ///
+    /// # Errors
+    /// As [`start_workers`](Self::start_workers).
+    pub fn restart_workers(&mut self, settings: &[Setting]) -> Result<Duration> {
+        self.progress.update(STEP, "starting again");
+        let begun = Instant::now();
+        self.fleet.start_again(settings)?;
+        self.wait_until_ready()?;
+        Ok(begun.elapsed())
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
         let begun = Instant::now();
         loop {
             self.fleet.check()?;
@@ -76,13 +93,14 @@ impl Run<'_> {
                 bail!(
                     "no process of {} has become ready in {STANDSTILL:?}; logs are in {}",
                     starting.join(", "),
-                    directory.display()
+                    self.stack.work_directory().display()
                 );
             }
             self.progress.update(STEP, &format!("waiting for {}", starting.join(", ")));
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(20));
         }
         self.begun = Instant::now();
+        self.courses.clear();
         self.progress.done(STEP, &format!("{} processes run", self.fleet.instances().len()));
         Ok(())
     }

@@ -22,6 +22,14 @@ impl Run<'_> {
     /// # Errors
     /// A recording cannot be read, a record cannot be delivered, a worker ends unasked, or a kill hits nothing.
     pub fn publish(&mut self, mut feed: Feed) -> Result<()> {
+        self.publish_some(&mut feed, u64::MAX)
+    }
+
+    /// Publishes the next lines, at most so many.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn publish_some(&mut self, feed: &mut Feed, most: u64) -> Result<()> {
         let mut publisher = Publisher::new(&self.stack.brokers(), self.ids.clone())?;
         let mut faults = self.plan.faults.clone();
         faults.sort_by_key(|fault| fault.after_records);
@@ -34,7 +42,7 @@ impl Run<'_> {
             while let Some(fault) = faults.pop_front_if(|fault| fault.after_records <= publisher.published()) {
                 let stopped = Instant::now();
                 publisher.flush()?;
-                self.kill(&fault, &mut publisher, &mut feed)?;
+                self.kill(&fault, &mut publisher, feed)?;
                 pace += stopped.elapsed();
             }
             if let Some(rate) = self.plan.rate {
@@ -43,7 +51,7 @@ impl Run<'_> {
                     publisher.wait(left.min(Duration::from_millis(100)));
                 }
             }
-            if !self.publish_line(&mut publisher, &mut feed)? {
+            if publisher.published() >= most || !self.publish_line(&mut publisher, feed)? {
                 break;
             }
             if checked.elapsed() > Duration::from_millis(500) {
@@ -57,7 +65,8 @@ impl Run<'_> {
             bail!("--fault {fault} was never due: the recordings have {} lines", publisher.published());
         }
         let (published, raw) = (publisher.published(), publisher.raw());
-        (self.summary.published, self.summary.published_raw) = (published, raw);
+        self.summary.published += published;
+        self.summary.published_raw += raw;
         let as_they_are = if raw > 0 { format!(", {} of them as they are", thousands(raw)) } else { String::new() };
         let seconds = self.begun.elapsed().as_secs_f64();
         self.progress.done("publish", &format!("{} lines{as_they_are} in {seconds:.1} s", thousands(published)));

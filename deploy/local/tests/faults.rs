@@ -1,0 +1,131 @@
+//! What a worker writes does not depend on how it is run: one undisturbed process and one partition give the same rows as
+//! two processes and four partitions with kills at the worst moments. A case a worker.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+use stack::generator::{Generator, ItemVectors, Shape, UserVectors, Vector};
+use stack::recording::{Content, Feed, Recording};
+use stack::replay::{Plan, Protocol, Run, find_worker};
+use stack::{Load, progress};
+
+const START: i64 = 1_767_600_000_000;
+/// Items of each department, those of the clicks and those that have vectors.
+const ITEMS: u32 = 50;
+
+/// One worker and what it is given.
+struct Case {
+    worker: &'static str,
+    settings: &'static [&'static str],
+    recordings: fn() -> Vec<Recording>,
+    /// Lines after which an instance is killed.
+    kills: [u64; 2],
+}
+
+/// A whole replay is enough for a small machine.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn recording<T: Serialize>(content: Content, events: impl Iterator<Item = T>) -> Recording {
+    let lines: String = events.map(|event| serde_json::to_string(&event).unwrap() + "\n").collect();
+    Recording::from_reader("generated", content, Cursor::new(lines)).unwrap()
+}
+
+fn shape(records: u64) -> Shape {
+    Shape { items: ITEMS, ..Shape::load(17, START, records) }
+}
+
+fn clicks(records: usize) -> Recording {
+    recording(Content::Interactions, Generator::new(shape(records as u64)).take(records))
+}
+
+/// The versions of two hours.
+fn items() -> Recording {
+    let in_two_hours = |vector: &Vector| vector.event_time < START + 2 * 3_600_000;
+    let is_met = |vector: &Vector| vector.entity_id.rsplit('-').next().unwrap().parse::<u32>().unwrap() < ITEMS;
+    recording(Content::ItemEmbeddings, ItemVectors::new(&shape(0)).take_while(in_two_hours).filter(is_met))
+}
+
+fn users(records: usize) -> Recording {
+    recording(Content::UserEmbeddings, UserVectors::load(&shape(0), records as u64).take(records))
+}
+
+impl Case {
+    /// Replays it and gives the exported tables by name.
+    fn replay(&self, partitions: i32, instances: u32, kills: &[u64]) -> BTreeMap<&'static str, String> {
+        let worker = find_worker(self.worker).unwrap();
+        let recordings = (self.recordings)();
+        let setting = |setting: &&str| format!("{}.{setting}", self.worker).parse().unwrap();
+        let plan = Plan {
+            workers: vec![worker],
+            instances,
+            partitions,
+            protocol: Protocol::default(),
+            settings: self.settings.iter().chain(&["idle_timeout=2s"]).map(setting).collect(),
+            contents: recordings.iter().map(Recording::content).collect(),
+            rate: None,
+            faults: kills.iter().map(|after| format!("kill:{}:{after}", self.worker).parse().unwrap()).collect(),
+            load: Load::Short,
+            writer: true,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = Run::start(plan, &progress::Lines).unwrap();
+        run.publish(Feed::in_file_order(recordings)).unwrap();
+        run.complete().unwrap();
+        run.stop_workers().unwrap();
+        run.account().unwrap();
+        run.export(folder.path()).unwrap();
+        assert_eq!(run.summary().problems, [""; 0]);
+        let hits = run.summary().kills.iter().filter(|kill| kill.uncommitted > 0);
+        assert_eq!(hits.count(), kills.len(), "{:?}", run.summary().kills);
+        run.stop().unwrap();
+        let rows = |table: &str| std::fs::read_to_string(folder.path().join(format!("{table}.ndjson"))).unwrap();
+        worker.row_topics.iter().map(|topic| (topic.table, rows(topic.table))).collect()
+    }
+
+    fn check(&self) {
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let undisturbed = self.replay(1, 1, &[]);
+        let disturbed = self.replay(4, 2, &self.kills);
+        for (table, rows) in &undisturbed {
+            assert!(!rows.is_empty(), "{table} has no rows to compare");
+            let mut pairs = rows.lines().zip(disturbed[table].lines());
+            let other = pairs.find(|(one, other)| one != other);
+            assert_eq!(other, None, "rows of {table}, undisturbed and disturbed");
+            assert!(*rows == disturbed[table], "{table} does not end alike");
+        }
+    }
+}
+
+#[test]
+fn session_entropy_writes_the_same_rows_whatever_is_killed() {
+    let case =
+        Case { worker: "session-entropy", settings: &[], recordings: || vec![clicks(4_000)], kills: [1_300, 2_600] };
+    case.check();
+}
+
+#[test]
+fn cosine_decay_writes_the_same_rows_whatever_is_killed() {
+    let case = Case {
+        worker: "cosine-decay",
+        // so that some items ask for retraining
+        settings: &["observations=3", "max_slope=0.0", "max_norm=1000.0"],
+        recordings: || vec![items(), clicks(4_000)],
+        // among the items' 1,400 versions and among the clicks
+        kills: [900, 3_000],
+    };
+    case.check();
+}
+
+#[test]
+fn domain_drift_writes_the_same_rows_whatever_is_killed() {
+    let case = Case {
+        worker: "domain-drift",
+        // the past is kept, and compared with
+        settings: &["self_offset=30m"],
+        recordings: || vec![users(4_000)],
+        kills: [1_300, 2_600],
+    };
+    case.check();
+}

@@ -1,0 +1,129 @@
+//! The fetched messages of one partition, many at a time.
+//!
+//! `BaseConsumer::poll` takes one message a call: several clock readings, locks and an allocation each. librdkafka gives
+//! whole batches, which rust-rdkafka has no safe way to ask for. Its batch call knows no rebalances, which come through
+//! the consumer's own queue: so each partition's messages are kept out of that, in the queue where they are fetched to,
+//! and the consumer is polled for everything else.
+#![expect(unsafe_code, reason = "a third of the processor time of reading a record, see the module")]
+
+use std::ffi::CString;
+use std::ops::ControlFlow;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::Arc;
+
+use rdkafka::bindings as native;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+
+use crate::headers;
+use crate::operator::Record;
+
+/// Messages of a partition taken at a time.
+pub(crate) const BATCH: usize = 512;
+
+/// See the module. It must be made anew whenever its partition was assigned anew.
+pub(crate) struct PartitionQueue<C: ConsumerContext + 'static> {
+    queue: NonNull<native::rd_kafka_queue_t>,
+    batch: Vec<*mut native::rd_kafka_message_t>,
+    /// The queue's client, which must outlive it.
+    _consumer: Arc<BaseConsumer<C>>,
+}
+
+/// A message in librdkafka's memory.
+pub(crate) struct Fetched<'a>(&'a native::rd_kafka_message_t);
+
+impl<C: ConsumerContext> PartitionQueue<C> {
+    /// From now on the partition's messages come through this queue alone; `None` where librdkafka knows no such partition.
+    pub(crate) fn split(consumer: &Arc<BaseConsumer<C>>, topic: &str, partition: i32) -> Option<Self> {
+        let topic = CString::new(topic).ok()?;
+        // SAFETY: the client lives, and the name is read during the call only.
+        let queue =
+            unsafe { native::rd_kafka_queue_get_partition(consumer.client().native_ptr(), topic.as_ptr(), partition) };
+        let queue = NonNull::new(queue)?;
+        // SAFETY: the queue was given a moment ago; no destination means that it keeps its messages.
+        unsafe { native::rd_kafka_queue_forward(queue.as_ptr(), ptr::null_mut()) };
+        Some(Self { queue, batch: Vec::with_capacity(BATCH), _consumer: consumer.clone() })
+    }
+
+    /// Shows the messages that are there, up to a batch of them, until `each` breaks: the rest of the batch is then
+    /// dropped, and comes again after a seek. The number of those taken from the queue.
+    pub(crate) fn take<B>(
+        &mut self,
+        mut each: impl FnMut(Result<Fetched<'_>, RDKafkaErrorCode>) -> ControlFlow<B>,
+    ) -> (usize, Option<B>) {
+        // SAFETY: the queue is ours, the buffer has room for BATCH pointers, and no wait is asked for.
+        let count =
+            unsafe { native::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, self.batch.as_mut_ptr(), BATCH) };
+        let count = usize::try_from(count).unwrap_or(0).min(BATCH);
+        // SAFETY: the call has written that many pointers.
+        unsafe { self.batch.set_len(count) };
+        let mut broken = None;
+        for message in self.batch.drain(..) {
+            if broken.is_none() {
+                // SAFETY: the message is ours until it is destroyed below, and nothing borrows from it then: `each` takes it
+                // for any lifetime.
+                let message = unsafe { &*message };
+                let error = RDKafkaErrorCode::from(message.err);
+                let shown = if error == RDKafkaErrorCode::NoError { Ok(Fetched(message)) } else { Err(error) };
+                broken = each(shown).break_value();
+            }
+            // SAFETY: each message is destroyed once.
+            unsafe { native::rd_kafka_message_destroy(message) };
+        }
+        (count, broken)
+    }
+}
+
+impl<C: ConsumerContext> Drop for PartitionQueue<C> {
+    fn drop(&mut self) {
+        // SAFETY: it was given to us, and its client still lives.
+        unsafe { native::rd_kafka_queue_destroy(self.queue.as_ptr()) };
+    }
+}
+
+impl<'a> Fetched<'a> {
+    /// The message as operators see it.
+    pub(crate) fn record(&self) -> Record<'a> {
+        let mut kind = native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message lives for 'a.
+        let timestamp = unsafe { native::rd_kafka_message_timestamp(self.0, &raw mut kind) };
+        let is_there = kind != native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && timestamp != -1;
+        Record {
+            key: self.bytes(self.0.key, self.0.key_len),
+            value: self.bytes(self.0.payload, self.0.len),
+            // a message without a timestamp cannot be judged by it
+            timestamp: if is_there { timestamp } else { i64::MAX },
+            offset: self.0.offset,
+        }
+    }
+
+    /// Appends the message's headers.
+    pub(crate) fn write_headers(&self, into: &mut Vec<u8>) {
+        let mut found = ptr::null_mut();
+        // SAFETY: the message lives, and its headers live with it.
+        if unsafe { native::rd_kafka_message_headers(self.0, &raw mut found) }
+            != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+        {
+            return;
+        }
+        for index in 0.. {
+            let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0);
+            // SAFETY: the headers live; behind the last one the call writes nothing and says so.
+            let error = unsafe {
+                native::rd_kafka_header_get_all(found, index, &raw mut name, &raw mut value, &raw mut length)
+            };
+            if error != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return;
+            }
+            // SAFETY: names end with a 0 byte and live as long as the headers.
+            let name = unsafe { std::ffi::CStr::from_ptr(name) };
+            headers::write(into, &name.to_string_lossy(), self.bytes(value.cast_mut(), length));
+        }
+    }
+
+    fn bytes(&self, start: *mut std::ffi::c_void, length: usize) -> Option<&'a [u8]> {
+        // SAFETY: librdkafka's pointers are null or have that many bytes behind them, as long as the message lives.
+        (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start.cast::<u8>(), length) })
+    }
+}
