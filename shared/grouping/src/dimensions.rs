@@ -84,6 +84,11 @@ impl Grouping {
         Self { dimensions: dimensions.iter().map(|dimension| (*dimension, merge_key.contains(dimension))).collect() }
     }
 
+    /// The dimensions, in the order of the key.
+    pub fn dimensions(&self) -> impl Iterator<Item = Dimension> {
+        self.dimensions.iter().map(|(dimension, _)| *dimension)
+    }
+
     /// What is grouped by, one way of writing for one meaning.
     #[must_use]
     pub fn semantics(&self) -> String {

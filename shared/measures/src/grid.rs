@@ -17,9 +17,11 @@ impl Quantile {
     pub const P50: Self = Self { numerator: 1, denominator: 2 };
     /// 0.95
     pub const P95: Self = Self { numerator: 19, denominator: 20 };
+    /// 0.995
+    pub const P995: Self = Self { numerator: 199, denominator: 200 };
 
     /// `ceil(q n)`, at least 1.
-    fn rank(self, n: u64) -> u64 {
+    pub(crate) fn rank(self, n: u64) -> u64 {
         let product = u128::from(n) * u128::from(self.numerator);
         (product.div_ceil(u128::from(self.denominator)) as u64).max(1)
     }

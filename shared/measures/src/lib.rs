@@ -10,7 +10,9 @@
 //!   made, whose distances and deviations say how far two samples of vectors lie apart; [`Sinkhorn`] checks that,
 //! - [`cosine`] says how alike two vectors are, [`decay`] what is left of that after a time, [`SignedGridCounts`] gives
 //!   quantiles of both; [`DecayFit`] is calibrated on successive versions of vectors, a [`Search`] for the
-//!   [`Nearest`] and [`slope`] tell how an item moves among its neighbours.
+//!   [`Nearest`] and [`slope`] tell how an item moves among its neighbours,
+//! - [`SortedWindow`], [`Cusum`] and [`BetaBaseline`] know what is usual for a series and when it is left, [`share_entropy`]
+//!   how concentrated what is too much is.
 
 mod band;
 mod bin_counts;
@@ -22,6 +24,7 @@ mod fixed;
 mod gap_entropy;
 mod grid;
 mod log2;
+mod series;
 mod signed_grid;
 mod vector;
 
@@ -34,5 +37,8 @@ pub use entropy::{Estimator, Normalise, Score, Scorer};
 pub use fixed::Fixed;
 pub use gap_entropy::GapEntropy;
 pub use grid::{GRID_STEPS, GridCounts, Quantile};
+pub use series::{
+    BetaBaseline, Cusum, CusumBaseline, CusumStep, CusumThreshold, SortedWindow, UpperTail, cusum_step, share_entropy,
+};
 pub use signed_grid::SignedGridCounts;
 pub use vector::{dot, norm};

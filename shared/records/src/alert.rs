@@ -106,7 +106,7 @@ pub struct AlertAttribution<'a> {
     /// A dimension, or two of them joined with `+`.
     #[serde(borrow)]
     pub dimensions: Text<'a>,
-    /// The values that carry most of it, joined with `+`.
+    /// The values that carry most of it, the largest first, separated by commas; of two dimensions joined with `+`.
     #[serde(borrow)]
     pub values: Text<'a>,
     /// Their share of the excess, 0 to 1.

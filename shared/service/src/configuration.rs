@@ -4,6 +4,7 @@
 //! - it lists **every key**; what it does not list is unknown and refused. A key that may be absent is an empty text.
 //! - a table with the key `kind` is a *choice*: giving it with its `kind` replaces it whole, giving single keys changes those.
 //! - an empty table is *free-form*: any key may stand in it.
+//! - a table of choices alone is *named*: more of them may be added under other names.
 
 mod layers;
 mod loading;

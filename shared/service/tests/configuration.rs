@@ -1,5 +1,6 @@
 //! Loading a configuration as a worker has it: precedence, everything wrong at once, nothing secret shown.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use serde::Deserialize;
@@ -17,6 +18,12 @@ limit = "1MiB"
 dimensions = ["domain", "user_segment"]
 normalise = "all"
 bins = { kind = "log2", unit = "1s", count = 10 }
+
+[shapes.usual]
+kind = "linear"
+min = "0s"
+max = "10s"
+count = 5
 "#;
 
 #[derive(Debug, Deserialize)]
@@ -31,6 +38,7 @@ struct Configuration {
     dimensions: Vec<Dimension>,
     normalise: Normalise,
     bins: Bins,
+    shapes: BTreeMap<String, Bins>,
     kafka: Kafka,
     registry: Registry,
     http: Http,
@@ -458,4 +466,29 @@ fn variables_of_kubernetes_and_of_the_projects_tools_are_nobodys_keys_and_slips_
     assert!(problems.iter().any(|problem| {
         problem.starts_with("windwo (environment variable RECWATCH_WINDWO): unknown key, did you mean window?")
     }));
+}
+
+#[test]
+fn a_named_table_takes_more_choices_and_keeps_those_it_has() {
+    let given = Given::nothing()
+        .file("[shapes.usual]\ncount = 7\n[shapes.own]\nkind = \"log2\"\nunit = \"2s\"\ncount = 3")
+        .set("shapes.third={ kind = \"log2\", unit = \"1s\", count = 1 }");
+    let settings = given.settings();
+    let second = |text: &str| text.parse::<HumanDuration>().unwrap();
+    assert_eq!(settings.shapes["usual"], Bins::Linear { min: second("0s"), max: second("10s"), count: 7 });
+    assert_eq!(settings.shapes["own"], Bins::Log2 { unit: second("2s"), count: 3 });
+    assert_eq!(settings.shapes.len(), 3);
+}
+
+#[test]
+fn what_is_wrong_with_an_added_choice_is_told_beside_everything_else() {
+    let given = Given::nothing()
+        .file("[shapes.own]\nunit = \"2s\"\ncount = 3\n[shapes.other]\nkind = \"log2\"\nunit = \"2s\"\ncount = -1")
+        .set("shapes.text=no")
+        .set("min_events=0");
+    let problems = given.problems();
+    for start in ["shapes.own", "shapes.other", "shapes.text", "min_events = 0"] {
+        assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start} is not in {problems:#?}");
+    }
+    assert_eq!(problems.len(), 4, "{problems:#?}");
 }

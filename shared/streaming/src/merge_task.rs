@@ -81,6 +81,16 @@ impl<M: Merge> MergeTask<M> {
         Ok(())
     }
 
+    /// Takes note of what the operator needs no more, and of what it remembers anew: that is not to be removed.
+    fn note_forgotten(&mut self) {
+        for key in self.out.remembered.drain(..) {
+            self.forgotten.retain(|(_, forgotten)| *forgotten != key);
+        }
+        for key in self.out.forgotten.drain(..) {
+            self.forgotten.push((self.position, key));
+        }
+    }
+
     fn add(&mut self, end: i64, group: &[u8], summary: &[u8]) -> Result<(), String> {
         if self.progress.closed.is_some_and(|closed| end <= closed) {
             return Err(format!("a summary of the window that ends at {end}, which is closed"));
@@ -102,7 +112,7 @@ impl<M: Merge> MergeTask<M> {
         if self.progress.closed.is_some_and(|closed| watermark <= closed) {
             return;
         }
-        let before = self.out.records.len();
+        let before = (self.out.records.len() as u64, self.out.asides);
         while let Some(entry) = self.windows.first_entry().filter(|entry| *entry.key() <= watermark) {
             let (end, groups) = entry.remove_entry();
             self.merge.close(end, groups, &mut self.out);
@@ -110,7 +120,7 @@ impl<M: Merge> MergeTask<M> {
         if self.windows.is_empty() {
             self.bytes = 0;
         }
-        self.progress.rows += (self.out.records.len() - before) as u64;
+        self.progress.rows += (self.out.records.len() as u64 - before.0) - (self.out.asides - before.1);
         self.progress.closed = Some(watermark);
     }
 }
@@ -124,13 +134,7 @@ impl<M: Merge> Task for MergeTask<M> {
         let frames = record.value.unwrap_or_default();
         self.take_in(frames).map_err(|problem| TaskError { task: self.id, offset: record.offset, problem })?;
         self.position = record.offset + 1;
-        // what is remembered anew is not to be removed
-        for key in self.out.remembered.drain(..) {
-            self.forgotten.retain(|(_, forgotten)| *forgotten != key);
-        }
-        for key in self.out.forgotten.drain(..) {
-            self.forgotten.push((self.position, key));
-        }
+        self.note_forgotten();
         Ok(Processed::Done)
     }
 
@@ -236,6 +240,11 @@ impl<M: Merge> Task for MergeTask<M> {
     fn end_replay(&mut self, _: Reached) {
         self.discard_outputs();
     }
+
+    fn go_live(&mut self) {
+        self.merge.begin(&mut self.out);
+        self.note_forgotten();
+    }
 }
 
 #[cfg(test)]
@@ -271,6 +280,7 @@ mod tests {
         fn close(&mut self, end: i64, groups: BTreeMap<Box<[u8]>, u8>, out: &mut MergeOutput) {
             let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
             out.records.push(0, None, known.join(" ").as_bytes(), |_| {});
+            out.push_aside(0, b"an aside", |_| {});
             let (key, sum) = (format!("{end:03}"), groups.values().sum());
             out.remember(&key, |into| into.push(sum));
             self.0.insert(key, vec![sum]);
@@ -279,6 +289,10 @@ mod tests {
             {
                 out.forget(&oldest);
             }
+        }
+
+        fn begin(&mut self, out: &mut MergeOutput) {
+            out.records.push(0, None, format!("live after {}", self.0.len()).as_bytes(), |_| {});
         }
 
         fn size(&self) -> StateSize {
@@ -326,7 +340,7 @@ mod tests {
                 assert_eq!(record.partition, Some(3));
                 log.record(key, record.value);
                 history += 1;
-            } else {
+            } else if key != b"an aside" {
                 rows.push(String::from_utf8(key.to_vec()).unwrap());
             }
         }
@@ -353,6 +367,7 @@ mod tests {
             window(&mut task, end);
         }
         assert_eq!(cut(&mut task, &mut log), (vec![String::new(), "010".to_owned()], 2));
+        assert_eq!(task.progress.rows, 2, "what is pushed aside is no row");
         let (mut state, snapshot_at) = (Vec::new(), task.position());
         task.snapshot(&mut state);
         assert_eq!(task.superseded(snapshot_at), Vec::<String>::new());
@@ -377,6 +392,8 @@ mod tests {
         restored.end_replay(reached);
         assert_eq!(cut(&mut restored, &mut log), (vec![], 0), "all of that was committed before");
         assert_eq!(restored.merge.0, task.merge.0);
+        restored.go_live();
+        assert_eq!(cut(&mut restored, &mut log), (vec!["live after 3".to_owned()], 0), "that is news");
         for task in [&mut task, &mut restored] {
             window(task, 40);
             assert_eq!(cut(task, &mut log.clone()), (vec!["020 030 zz".to_owned()], 1));

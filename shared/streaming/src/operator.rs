@@ -200,6 +200,13 @@ pub trait Merge: Send + 'static {
     /// their keys' bytes and never empty. Ends arrive ascending; ends without data are not called.
     fn close(&mut self, end: i64, groups: BTreeMap<Box<[u8]>, Self::Summary>, out: &mut MergeOutput);
 
+    /// The task goes live: nothing was ever read, or the replay is over. What was suppressed in the replay was committed
+    /// before; what is emitted here is committed with the next cut. It can be called again, after a crash, in the state that
+    /// the replay leads to: what must not happen twice has to be [remembered](MergeOutput::remember) with it.
+    fn begin(&mut self, out: &mut MergeOutput) {
+        let _ = out;
+    }
+
     /// A command that a person has sent to all merges of the worker ([`Runtime::command`](crate::Runtime::command)); it
     /// stands in the repartition topic among the summaries, so a replay meets it in the same place.
     fn command(&mut self, bytes: &[u8], out: &mut MergeOutput) {

@@ -266,9 +266,17 @@ pub struct MergeOutput {
     pub(crate) remembered: Vec<String>,
     /// Keys forgotten since the runtime last asked, and not remembered since.
     pub(crate) forgotten: Vec<String>,
+    /// How many of the records are no rows.
+    pub(crate) asides: u64,
 }
 
 impl MergeOutput {
+    /// Appends a record that is no row, such as an alert: it is not counted as one.
+    pub fn push_aside(&mut self, topic: u16, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        self.asides += 1;
+        self.records.push(topic, None, key, write);
+    }
+
     /// Writes a part of the operator's state that will not change any more, once: it need not be in snapshots, and comes
     /// back by [`recall`](crate::operator::Merge::recall). At most 900 KiB.
     pub fn remember(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {

@@ -129,6 +129,7 @@ impl Restorer {
             let mut state = Vec::new();
             task.snapshot(&mut state);
             let first = pack(&state, next_generation, low).map_err(|error| refused(error.to_string()))?;
+            task.go_live();
             return Ok(Restored {
                 task,
                 generation: 0,
@@ -168,6 +169,7 @@ impl Restorer {
         })?;
         task.end_replay(reached);
         task.start_at(offset);
+        task.go_live();
         Ok(Restored {
             task,
             generation: manifest.generation,

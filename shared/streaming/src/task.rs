@@ -176,6 +176,9 @@ pub(crate) trait Task: Send {
 
     /// The replay has reached the committed offset, with which `committed` was reached.
     fn end_replay(&mut self, committed: Reached);
+
+    /// The task's records come live from now on; called once, after the replay if there was something to replay.
+    fn go_live(&mut self) {}
 }
 
 /// Splits a snapshot into its length-prefixed header and the rest.

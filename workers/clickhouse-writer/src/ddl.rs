@@ -18,6 +18,9 @@ pub const FILES: &[(&str, &str)] = &[
     ("51_decay_rate_final.sql", include_str!("../../../schemas/clickhouse/51_decay_rate_final.sql")),
     ("60_retrain_requests.sql", include_str!("../../../schemas/clickhouse/60_retrain_requests.sql")),
     ("61_retrain_requests_final.sql", include_str!("../../../schemas/clickhouse/61_retrain_requests_final.sql")),
+    ("70_alerts.sql", include_str!("../../../schemas/clickhouse/70_alerts.sql")),
+    ("71_alerts_final.sql", include_str!("../../../schemas/clickhouse/71_alerts_final.sql")),
+    ("72_alerts_firing.sql", include_str!("../../../schemas/clickhouse/72_alerts_firing.sql")),
 ];
 
 /// Creates what is missing.
@@ -145,7 +148,16 @@ mod tests {
             serde_json::Value::String(name) if name == "double" => Kind::Float,
             serde_json::Value::String(name) if name == "boolean" => Kind::Flag,
             serde_json::Value::Array(union) if union[0] == "null" && union[1] == "double" => Kind::OptionalFloat,
-            serde_json::Value::Object(logical) if logical["logicalType"] == "timestamp-millis" => Kind::Time,
+            serde_json::Value::Object(logical)
+                if logical.get("logicalType").is_some_and(|it| it == "timestamp-millis") =>
+            {
+                Kind::Time
+            }
+            serde_json::Value::Array(union) if union[0] == "null" && union[1] == "string" => Kind::OptionalText,
+            serde_json::Value::Object(state) if state["type"] == "enum" => Kind::Text,
+            serde_json::Value::Object(list) if list["items"]["name"] == "AlertLabel" => Kind::TextMap,
+            serde_json::Value::Object(list) if list["items"]["name"] == "AlertSamples" => Kind::CountMap,
+            serde_json::Value::Object(list) if list["items"]["name"] == "AlertAttribution" => Kind::Shares,
             other => panic!("{other}"),
         };
         let fields = schema["fields"].as_array().unwrap();
@@ -188,6 +200,7 @@ mod tests {
             "domain_drift" => &["window_start", "window_end", "kind", "sources", "target"],
             "decay_rate" => &["window_start", "window_end", "domain"],
             "retrain_requests" => &["event_time", "item_id"],
+            "alerts" => &["window_end", "alert_id", "sequence"],
             other => panic!("what identifies a row of {other}?"),
         }
     }

@@ -45,6 +45,21 @@ impl<'a> RowWriter<'a> {
         self
     }
 
+    /// The number of elements of an array, or of pairs of a map; these follow, one after the other.
+    pub fn length(&mut self, count: usize) -> &mut Self {
+        variable_length(self.0, count as u64);
+        self
+    }
+
+    /// `Nullable(String)`.
+    pub fn optional_text(&mut self, value: Option<&str>) -> &mut Self {
+        self.0.push(u8::from(value.is_none()));
+        if let Some(value) = value {
+            self.text(value);
+        }
+        self
+    }
+
     /// `Nullable(Float64)`: one byte says whether it is null, and nothing follows where it is.
     pub fn optional_float(&mut self, value: Option<f64>) -> &mut Self {
         match value {
@@ -95,7 +110,11 @@ mod tests {
             .float(0.5)
             .optional_float(None)
             .optional_float(Some(0.0))
-            .flag(true);
+            .flag(true)
+            .length(1)
+            .text("k")
+            .optional_text(Some("v"))
+            .optional_text(None);
         let expected: Vec<u8> = [
             &[3, b'n', 0xc3, 0xa9][..],
             &[1, 0, 0, 0, 0, 0, 0, 0],
@@ -104,6 +123,7 @@ mod tests {
             &[1],
             &[0, 0, 0, 0, 0, 0, 0, 0, 0],
             &[1],
+            &[1, 1, b'k', 0, 1, b'v', 1],
         ]
         .concat();
         assert_eq!(bytes, expected);

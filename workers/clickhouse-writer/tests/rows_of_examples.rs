@@ -39,7 +39,22 @@ fn read(kind: Kind, bytes: &mut &[u8]) -> Value {
         Kind::OptionalFloat if take::<1>(bytes)[0] == 1 => Value::Null,
         Kind::OptionalFloat => read(Kind::Float, bytes),
         Kind::Flag => (take::<1>(bytes)[0] == 1).into(),
+        Kind::OptionalText if take::<1>(bytes)[0] == 1 => Value::Null,
+        Kind::OptionalText => read(Kind::Text, bytes),
+        Kind::TextMap => read_list(&[("name", Kind::Text), ("value", Kind::Text)], bytes),
+        Kind::CountMap => read_list(&[("name", Kind::Text), ("count", Kind::Count)], bytes),
+        Kind::Shares => {
+            let fields =
+                [("dimensions", Kind::Text), ("values", Kind::Text), ("share", Kind::Float), ("entropy", Kind::Float)];
+            read_list(&fields, bytes)
+        }
     }
+}
+
+fn read_list(fields: &[(&str, Kind)], bytes: &mut &[u8]) -> Value {
+    let length = take::<1>(bytes)[0];
+    let mut read_one = || fields.iter().map(|(name, kind)| ((*name).to_owned(), read(*kind, bytes))).collect();
+    (0..length).map(|_| Value::Object(read_one())).collect()
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {

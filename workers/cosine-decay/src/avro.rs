@@ -16,6 +16,8 @@ pub struct SchemaIds {
     pub decay_rate: i32,
     /// Of `RetrainRequest`.
     pub retrain_requests: i32,
+    /// Of `Alert`.
+    pub alerts: i32,
 }
 
 /// Encodes rows under these ids.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use alerting::{AlertsConfig, RowKind};
 use grouping::{Dimension, Grouping};
 use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
@@ -9,6 +10,7 @@ use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
 use worker::{MetricWorker, SourceConfig, check_sections, check_topic, check_windows};
 
+use crate::alerts;
 use crate::settings::{Decay, Retraining, Settings};
 
 /// The whole default configuration as commented TOML.
@@ -17,7 +19,7 @@ pub fn defaults() -> String {
     let own = include_str!("default.toml");
     let shared =
         [sections::KAFKA, sections::REGISTRY, streaming::config::DEFAULTS, sections::HTTP, sections::LOG].join("\n");
-    service::defaults(&[own, "\n", &shared])
+    service::defaults(&[own, alerting::DEFAULTS, include_str!("alerts.toml"), "\n", &shared])
 }
 
 /// What can be configured.
@@ -48,6 +50,7 @@ pub struct Configuration {
     pub source: SourceConfig,
     pub items: SourceConfig,
     pub topics: Topics,
+    pub alerts: AlertsConfig,
     pub kafka: Kafka,
     pub registry: Registry,
     pub runtime: RuntimeConfig,
@@ -87,6 +90,7 @@ pub struct Topics {
     pub cosine_decay: String,
     pub decay_rate: String,
     pub retrain_requests: String,
+    pub alerts: String,
     pub late: String,
     pub dead_letters: String,
 }
@@ -118,6 +122,17 @@ impl Configuration {
             retraining: (self.neighbours > 0).then_some(retraining),
             revision: self.revision,
         }
+    }
+
+    /// What alert rules can watch.
+    #[must_use]
+    pub fn row_kinds(&self) -> Vec<RowKind> {
+        let grouping = Grouping::new(&self.dimensions, &self.merge_key);
+        let (window, slide) = (self.decay_rate_window.as_millis(), self.decay_rate_slide.as_millis());
+        vec![
+            alerts::pairs_kind(grouping.dimensions(), self.window.as_millis(), self.slide.as_millis()),
+            alerts::rates_kind(window, slide),
+        ]
     }
 
     /// All that changes results, one way of writing for one meaning: a state made under another text is not continued.
@@ -188,6 +203,7 @@ impl Validate for Topics {
         check_topic(problems, "cosine_decay", &self.cosine_decay);
         check_topic(problems, "decay_rate", &self.decay_rate);
         check_topic(problems, "retrain_requests", &self.retrain_requests);
+        check_topic(problems, "alerts", &self.alerts);
         check_topic(problems, "late", &self.late);
         check_topic(problems, "dead_letters", &self.dead_letters);
     }
@@ -217,6 +233,7 @@ impl Validate for Configuration {
         problems.within("source", &self.source);
         problems.within("items", &self.items);
         problems.within("topics", &self.topics);
+        self.alerts.validate(&self.row_kinds(), problems);
         check_sections(problems, self);
     }
 }

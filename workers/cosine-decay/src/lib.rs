@@ -6,6 +6,7 @@
 //! group; [`items::ItemsFold`] feeds that table, reduces each slide to [`items::RateSummary`]s, one a domain, and asks for
 //! retraining; [`merge::GroupMerge`] adds those of all partitions and emits a closed window's rows. All of it is pure.
 
+pub mod alerts;
 pub mod avro;
 pub mod clicks;
 pub mod config;

@@ -2,16 +2,19 @@
 
 use std::process::ExitCode;
 
+use alerting::{AlertStage, Evaluator};
 use clap::Parser as _;
+use cosine_decay::alerts::{PAIRS, RATES};
 use cosine_decay::avro::{AvroRows, SchemaIds};
 use cosine_decay::clicks::{ClicksFold, PairSummary};
 use cosine_decay::config::{Configuration, defaults};
 use cosine_decay::items::{ItemsFold, RateSummary};
 use cosine_decay::merge::GroupMerge;
+use cosine_decay::rows::ALERTS_TOPIC;
 use cosine_decay::settings::Settings;
 use cosine_decay::source::{Interactions, ItemEmbeddings};
 use cosine_decay::table::ItemTable;
-use records::{CosineDecay, DecayRate, Decoder, DecoderConfig, Input, Registry, RetrainRequest};
+use records::{Alert, CosineDecay, DecayRate, Decoder, DecoderConfig, Input, Registry, RetrainRequest};
 use service::{Arguments, Program};
 use streaming::window::Windows;
 use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, SharedTable, Topology};
@@ -46,6 +49,7 @@ fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyho
             cosine_decay: registry.register_for::<CosineDecay<'static>>(&topics.cosine_decay)?,
             decay_rate: registry.register_for::<DecayRate<'static>>(&topics.decay_rate)?,
             retrain_requests: registry.register_for::<RetrainRequest<'static>>(&topics.retrain_requests)?,
+            alerts: registry.register_for::<Alert<'static>>(&topics.alerts)?,
         },
         None => SchemaIds::default(),
     };
@@ -55,6 +59,7 @@ fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyho
             OutputTopic { name: topics.cosine_decay, cleanup: Cleanup::Delete },
             OutputTopic { name: topics.decay_rate, cleanup: Cleanup::Delete },
             OutputTopic { name: topics.retrain_requests, cleanup: Cleanup::CompactAndDelete },
+            OutputTopic { name: topics.alerts, cleanup: Cleanup::CompactAndDelete },
         ],
         late_topic: topics.late,
         dead_letter_topic: topics.dead_letters,
@@ -76,9 +81,11 @@ fn pipelines(configuration: &Configuration, ids: SchemaIds, registry: Option<&Re
     let decoder = decoders(configuration, &configuration.items, Some(settings.vector_dimensions), registry);
     let (for_fold, for_merge) = (settings.clone(), settings.clone());
     let fold = move || (ItemEmbeddings(decoder()), ItemsFold::new(&for_fold, AvroRows::new(ids)));
+    let alerts = alert_stages(configuration, RATES, ids.alerts);
     let merge = move || {
         let Settings { rate_windows, revision, .. } = for_merge;
         GroupMerge::<RateSummary, _>::new(rate_windows, for_merge.rate_limit(), revision, AvroRows::new(ids))
+            .with_alerts(alerts())
     };
     let topic = configuration.items.topic.clone();
     let items = Pipeline::looking_up(&table, topic, time(settings.rate_windows), fold, merge).feeding();
@@ -87,11 +94,26 @@ fn pipelines(configuration: &Configuration, ids: SchemaIds, registry: Option<&Re
     let windows = settings.windows;
     let for_fold = settings.clone();
     let fold = move || (Interactions(decoder()), ClicksFold::new(&for_fold));
+    let alerts = alert_stages(configuration, PAIRS, ids.alerts);
     let merge = move || {
         GroupMerge::<PairSummary, _>::new(windows, settings.pairs_limit(), settings.revision, AvroRows::new(ids))
+            .with_alerts(alerts())
     };
     let topic = configuration.source.topic.clone();
     vec![items, Pipeline::looking_up(&table, topic, time(windows), fold, merge)]
+}
+
+/// Makes what judges the rows of this name.
+fn alert_stages(
+    configuration: &Configuration,
+    rows: &'static str,
+    schema: i32,
+) -> impl Fn() -> AlertStage + Send + Sync + 'static {
+    let kinds = configuration.row_kinds();
+    let rules = configuration.alerts.rules(&kinds, rows);
+    let kind = kinds.into_iter().find(|kind| kind.name == rows).expect("rows of this name are among them");
+    let revision = configuration.revision;
+    move || AlertStage::new(Evaluator::new(NAME, kind.clone(), revision, rules.clone()), schema, ALERTS_TOPIC)
 }
 
 /// Makes decoders for a source.

@@ -9,6 +9,9 @@ pub const RATE_TOPIC: u16 = 1;
 /// Index of the topic of [`RetrainRow`]s among the worker's output topics.
 pub const RETRAIN_TOPIC: u16 = 2;
 
+/// Index of the topic of alerts among the worker's output topics.
+pub const ALERTS_TOPIC: u16 = 3;
+
 /// How alike successive items of sessions are: one group at one window end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairsRow<'a> {

@@ -22,6 +22,9 @@ pub trait Summary: Share + Clone + PartialEq + Send + 'static {
     /// Where the bytes are none of it, or of another version.
     fn decode(bytes: &[u8]) -> Result<Self, RestoreError>;
 
+    /// The numbers of its row as alert rules see them, in the order of [`crate::alerts`].
+    fn values(&self) -> Vec<Option<f64>>;
+
     /// Appends the row of a closed window.
     fn write_row(&self, group: &Group<'_>, encoder: &mut impl RowEncoder, into: &mut Vec<u8>);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use alerting::{AlertsConfig, RowKind};
 use measures::{Directions, Scale, ScaleError, Sinkhorn};
 use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
@@ -9,6 +10,7 @@ use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
 use worker::{MetricWorker, SourceConfig, check_sections, check_topic, check_windows};
 
+use crate::alerts;
 use crate::distance::ScaledBy;
 use crate::pairs::{Pair, Pairs};
 use crate::projector::{Normalise, Projector};
@@ -26,7 +28,7 @@ pub fn defaults() -> String {
     let own = include_str!("default.toml");
     let shared =
         [sections::KAFKA, sections::REGISTRY, streaming::config::DEFAULTS, sections::HTTP, sections::LOG].join("\n");
-    service::defaults(&[own, "\n", &shared])
+    service::defaults(&[own, alerting::DEFAULTS, include_str!("alerts.toml"), "\n", &shared])
 }
 
 /// What can be configured.
@@ -60,6 +62,7 @@ pub struct Configuration {
     pub revision: i64,
     pub source: SourceConfig,
     pub topics: Topics,
+    pub alerts: AlertsConfig,
     pub kafka: Kafka,
     pub registry: Registry,
     pub runtime: RuntimeConfig,
@@ -138,6 +141,7 @@ pub struct PairConfig {
 #[allow(missing_docs)]
 pub struct Topics {
     pub domain_drift: String,
+    pub alerts: String,
     pub late: String,
     pub dead_letters: String,
 }
@@ -182,6 +186,12 @@ impl Configuration {
                 pairs.iter().map(|pair| Pair { sources: pair.sources.clone(), target: pair.target.clone() }).collect(),
             ),
         }
+    }
+
+    /// What alert rules can watch.
+    #[must_use]
+    pub fn row_kinds(&self) -> Vec<RowKind> {
+        vec![alerts::row_kind(self.window.as_millis(), self.slide.as_millis())]
     }
 
     /// All that changes results, one way of writing for one meaning: a state made under another text is not continued.
@@ -312,6 +322,7 @@ fn shown([low, high]: [f64; 2]) -> String {
 impl Validate for Topics {
     fn validate(&self, problems: &mut Problems) {
         check_topic(problems, "domain_drift", &self.domain_drift);
+        check_topic(problems, "alerts", &self.alerts);
         check_topic(problems, "late", &self.late);
         check_topic(problems, "dead_letters", &self.dead_letters);
     }
@@ -330,6 +341,7 @@ impl Validate for Configuration {
         }
         problems.within("source", &self.source);
         problems.within("topics", &self.topics);
+        self.alerts.validate(&self.row_kinds(), problems);
         check_sections(problems, self);
     }
 }

@@ -5,6 +5,7 @@
 //! [`summary::Summary`]s, one a domain; [`merge::DriftMerge`] adds those of all partitions and emits a closed window's rows.
 //! Both are pure.
 
+pub mod alerts;
 pub mod avro;
 pub mod config;
 pub mod distance;

@@ -2,14 +2,17 @@
 
 use std::process::ExitCode;
 
+use alerting::{AlertStage, Evaluator};
 use clap::Parser as _;
+use domain_drift::alerts::ROWS;
 use domain_drift::avro::AvroRows;
 use domain_drift::config::{Configuration, defaults};
 use domain_drift::fold::DriftFold;
 use domain_drift::history::{Pin, Pinned};
 use domain_drift::merge::DriftMerge;
+use domain_drift::rows::ALERTS_TOPIC;
 use domain_drift::source::UserEmbeddings;
-use records::{Decoder, DecoderConfig, DomainDrift, Registry};
+use records::{Alert, Decoder, DecoderConfig, DomainDrift, Registry};
 use service::{Arguments, Context, Program};
 use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, Runtime, Topology};
 
@@ -94,9 +97,12 @@ fn tell(Pin { domain, window_end }: &Pin, pinned: Pinned) {
 /// The worker: one pipeline from vectors to rows.
 fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyhow::Result<Topology> {
     let topics = configuration.topics.clone();
-    let schema = match registry {
-        Some(registry) => registry.register_for::<DomainDrift<'static>>(&topics.domain_drift)?,
-        None => 0,
+    let (schema, alerts) = match registry {
+        Some(registry) => (
+            registry.register_for::<DomainDrift<'static>>(&topics.domain_drift)?,
+            registry.register_for::<Alert<'static>>(&topics.alerts)?,
+        ),
+        None => (0, 0),
     };
     let settings = configuration.settings();
     let time = EventTime {
@@ -114,10 +120,19 @@ fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyho
     let fold = move || {
         (UserEmbeddings(Decoder::new(decoding, worker::lookup(lookup.as_ref()))), DriftFold::new(&fold_settings))
     };
-    let merge = move || DriftMerge::new(&settings, AvroRows::new(schema)).telling(tell);
+    let kinds = configuration.row_kinds();
+    let rules = configuration.alerts.rules(&kinds, ROWS);
+    let merge = move || {
+        let evaluator = Evaluator::new(NAME, kinds[0].clone(), settings.revision, rules.clone());
+        let stage = AlertStage::new(evaluator, alerts, ALERTS_TOPIC);
+        DriftMerge::new(&settings, AvroRows::new(schema)).telling(tell).with_alerts(stage)
+    };
     Ok(Topology {
         worker: NAME.to_owned(),
-        outputs: vec![OutputTopic { name: topics.domain_drift, cleanup: Cleanup::Delete }],
+        outputs: vec![
+            OutputTopic { name: topics.domain_drift, cleanup: Cleanup::Delete },
+            OutputTopic { name: topics.alerts, cleanup: Cleanup::CompactAndDelete },
+        ],
         late_topic: topics.late,
         dead_letter_topic: topics.dead_letters,
         semantics: configuration.semantics(),

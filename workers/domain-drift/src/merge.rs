@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use alerting::{AlertStage, Row};
 use storage::wire::{self, Reader};
 use streaming::operator::{Figure, Merge, RestoreError, StateSize};
 use streaming::output::MergeOutput;
 use streaming::window::Windows;
 
+use crate::alerts;
 use crate::distance::Measure;
 use crate::history::{History, Pin, Pinned, put_summary, reference_key, window_key};
 use crate::limit::{Limit, MERGED, OTHER};
@@ -16,7 +18,9 @@ use crate::rows::{DRIFT_TOPIC, DriftRow, Kind, RowEncoder};
 use crate::settings::Settings;
 use crate::summary::{Shape, Summary};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Before there were alerts.
+const WITHOUT_ALERTS: u8 = 1;
 
 /// A window's domains by their names.
 type Domains = BTreeMap<String, Summary>;
@@ -36,6 +40,9 @@ pub struct DriftMerge<E> {
     closed: Option<i64>,
     encoder: E,
     overflowed: u64,
+    alerts: Option<AlertStage>,
+    /// The rows of the window that is being closed, where alert rules look at them.
+    judged: Option<Vec<Row>>,
     told: fn(&Pin, Pinned),
     /// Users by domain in the newest window with users.
     samples: Vec<(String, u64)>,
@@ -57,6 +64,8 @@ impl<E: RowEncoder> DriftMerge<E> {
             closed: None,
             encoder,
             overflowed: 0,
+            alerts: None,
+            judged: None,
             told: |_, _| (),
             samples: Vec::new(),
         }
@@ -66,6 +75,12 @@ impl<E: RowEncoder> DriftMerge<E> {
     #[must_use]
     pub fn telling(self, told: fn(&Pin, Pinned)) -> Self {
         Self { told, ..self }
+    }
+
+    /// The same merge, whose rows are judged by alert rules.
+    #[must_use]
+    pub fn with_alerts(self, alerts: AlertStage) -> Self {
+        Self { alerts: Some(alerts), ..self }
     }
 
     /// Makes a window a domain's reference.
@@ -183,6 +198,9 @@ impl<E: RowEncoder> DriftMerge<E> {
             distance,
             revision: self.revision,
         };
+        if let Some(judged) = &mut self.judged {
+            judged.push(alerts::row(&row));
+        }
         let encoder = &mut self.encoder;
         out.records.push(DRIFT_TOPIC, None, row.key().as_bytes(), |into| encoder.drift(&row, into));
     }
@@ -239,20 +257,34 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
 
     fn close(&mut self, end: i64, groups: BTreeMap<Box<[u8]>, Summary>, out: &mut MergeOutput) {
         let domains = self.limit(groups);
+        self.judged = self.alerts.as_ref().is_some_and(|alerts| alerts.wants(end)).then(Vec::new);
         self.emit_pairs(end, &domains, out);
         self.emit_self_drift(end, &domains, out);
+        let rows = self.judged.take().unwrap_or_default();
+        if let Some(alerts) = &mut self.alerts {
+            alerts.close(end, || rows, out);
+        }
         self.remember(end, &domains, out);
         self.closed = Some(end);
         self.samples = domains.into_iter().map(|(domain, summary)| (domain, summary.users)).collect();
     }
 
-    /// `samples`: users by domain in the newest window with users.
+    /// `samples`: users by domain in the newest window with users; and what alert rules count.
     fn figures(&self) -> Vec<Figure<'_>> {
-        self.samples.iter().map(|(domain, users)| Figure { name: "samples", of: domain, value: *users }).collect()
+        let samples = self.samples.iter();
+        let samples = samples.map(|(domain, users)| Figure { name: "samples", of: domain, value: *users });
+        samples.chain(self.alerts.iter().flat_map(AlertStage::figures)).collect()
     }
 
     fn size(&self) -> StateSize {
-        self.history.size()
+        let (history, alerts) = (self.history.size(), self.alerts.as_ref().map(AlertStage::size).unwrap_or_default());
+        StateSize { keys: history.keys + alerts.keys, bytes: history.bytes + alerts.bytes }
+    }
+
+    fn begin(&mut self, out: &mut MergeOutput) {
+        if let Some(alerts) = &mut self.alerts {
+            alerts.begin(out);
+        }
     }
 
     fn snapshot(&self, into: &mut Vec<u8>) {
@@ -261,16 +293,26 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
         wire::put_u64(into, u64::from(self.closed.is_some()));
         wire::put_signed(into, i128::from(self.closed.unwrap_or_default()));
         self.history.encode_awaited(into);
+        let mut state = Vec::new();
+        if let Some(alerts) = &self.alerts {
+            alerts.snapshot(&mut state);
+        }
+        wire::put_bytes(into, &state);
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
         let mut reader = Reader::new(bytes);
-        reader.version(VERSION)?;
+        let has_alerts = bytes.first() != Some(&WITHOUT_ALERTS);
+        reader.version(if has_alerts { VERSION } else { WITHOUT_ALERTS })?;
         let overflowed = reader.u64()?;
         let has_closed = reader.u64()? == 1;
         let closed = Some(reader.i64()?).filter(|_| has_closed);
         self.history.decode_awaited(&mut reader)?;
+        let state = if has_alerts { reader.bytes()? } else { &[] };
         reader.finish()?;
+        if let Some(alerts) = &mut self.alerts {
+            alerts.restore(state)?;
+        }
         (self.overflowed, self.closed) = (overflowed, closed);
         Ok(())
     }
@@ -284,6 +326,11 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
     }
 
     fn recall(&mut self, key: &str, bytes: &[u8]) -> Result<(), RestoreError> {
+        if let Some(alerts) = &mut self.alerts
+            && alerts.recall(key, bytes)?
+        {
+            return Ok(());
+        }
         let shape = &self.shape;
         self.history.recall(key, bytes, |summary| Summary::decode(summary, shape).map(|_| ()))
     }

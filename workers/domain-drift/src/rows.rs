@@ -5,6 +5,9 @@ use crate::distance::Distance;
 /// Index of the topic of [`DriftRow`]s among the worker's output topics.
 pub const DRIFT_TOPIC: u16 = 0;
 
+/// Index of the topic of alerts among the worker's output topics.
+pub const ALERTS_TOPIC: u16 = 1;
+
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

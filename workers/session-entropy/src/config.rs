@@ -1,5 +1,6 @@
 //! The worker's configuration. `default.toml` says what each key means.
 
+use alerting::{AlertsConfig, RowKind};
 use grouping::{Dimension, Grouping};
 use measures::{Bins, BinsError, Estimator, MAX_BINS, Normalise, Scorer};
 use serde::Deserialize;
@@ -8,6 +9,7 @@ use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
 use worker::{MetricWorker, SourceConfig, check_sections, check_topic, check_windows};
 
+use crate::alerts;
 use crate::settings::Settings;
 
 /// Times inside of a window are kept as 32 bits of ms, which end at 49.7 days.
@@ -19,7 +21,7 @@ pub fn defaults() -> String {
     let own = include_str!("default.toml");
     let shared =
         [sections::KAFKA, sections::REGISTRY, streaming::config::DEFAULTS, sections::HTTP, sections::LOG].join("\n");
-    service::defaults(&[own, "\n", &shared])
+    service::defaults(&[own, alerting::DEFAULTS, include_str!("alerts.toml"), "\n", &shared])
 }
 
 /// What can be configured.
@@ -43,6 +45,7 @@ pub struct Configuration {
     pub revision: i64,
     pub source: SourceConfig,
     pub topics: Topics,
+    pub alerts: AlertsConfig,
     pub kafka: Kafka,
     pub registry: Registry,
     pub runtime: RuntimeConfig,
@@ -94,6 +97,7 @@ pub enum EstimatorConfig {
 pub struct Topics {
     pub session_freshness: String,
     pub session_entropy: String,
+    pub alerts: String,
     pub late: String,
     pub dead_letters: String,
 }
@@ -127,6 +131,12 @@ impl Configuration {
 
     fn grouping(&self) -> Grouping {
         Grouping::new(&self.dimensions, &self.merge_key)
+    }
+
+    /// What alert rules can watch.
+    #[must_use]
+    pub fn row_kinds(&self) -> Vec<RowKind> {
+        vec![alerts::row_kind(self.grouping().dimensions(), self.window.as_millis(), self.slide.as_millis())]
     }
 
     /// All that changes results, one way of writing for one meaning: a state made under another text is not continued.
@@ -179,6 +189,7 @@ impl Validate for Topics {
     fn validate(&self, problems: &mut Problems) {
         check_topic(problems, "session_freshness", &self.session_freshness);
         check_topic(problems, "session_entropy", &self.session_entropy);
+        check_topic(problems, "alerts", &self.alerts);
         check_topic(problems, "late", &self.late);
         check_topic(problems, "dead_letters", &self.dead_letters);
     }
@@ -206,6 +217,7 @@ impl Validate for Configuration {
         }
         problems.within("source", &self.source);
         problems.within("topics", &self.topics);
+        self.alerts.validate(&self.row_kinds(), problems);
         check_sections(problems, self);
     }
 }
@@ -297,7 +309,8 @@ mod tests {
     #[test]
     fn what_changes_no_result_is_not_part_of_the_semantics() {
         let semantics = |sets: &[&str]| configured(sets).unwrap().semantics();
-        let changes_nothing = ["idle_timeout=1s", "threads=3", "revision=9", "runtime.max_lead=2h"];
+        let changes_nothing =
+            ["idle_timeout=1s", "threads=3", "revision=9", "runtime.max_lead=2h", "alerts.no_data_windows=9"];
         assert_eq!(semantics(&changes_nothing), semantics(&[]));
         assert_eq!(semantics(&["window=300s"]), semantics(&[]), "another way of writing");
         for set in [
@@ -331,6 +344,8 @@ mod tests {
             "revision=-1",
             "source.topic=a b",
             "topics.late=",
+            "alerts.rules.freshness-scattered.metric=freshness",
+            "alerts.rules.freshness-scattered.require.users=30",
             "windows=1m",
         ])
         .unwrap_err();
@@ -346,11 +361,12 @@ mod tests {
             "revision = -1",
             r#"source.topic = "a b""#,
             r#"topics.late = """#,
+            r#"alerts.rules.freshness-scattered.metric = "freshness""#,
             "windows",
         ] {
             assert!(problems.iter().any(|problem| problem.starts_with(key)), "{key} is not in {problems:#?}");
         }
-        assert_eq!(problems.len(), 12, "{problems:#?}");
+        assert_eq!(problems.len(), 13, "{problems:#?}");
         assert!(problems.iter().any(|problem| problem.contains("a multiple of the slide (10s)")));
     }
 

@@ -3,6 +3,7 @@
 //! [`fold::SessionFold`] keeps the sessions of one source partition and reduces each slide to [`summary::Summary`]s, one
 //! a group; [`merge::GroupMerge`] adds those of all partitions and emits a closed window's rows. Both are pure.
 
+pub mod alerts;
 pub mod avro;
 pub mod config;
 pub mod event;

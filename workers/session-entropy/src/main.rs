@@ -2,13 +2,16 @@
 
 use std::process::ExitCode;
 
+use alerting::{AlertStage, Evaluator};
 use clap::Parser as _;
-use records::{Decoder, DecoderConfig, Registry, SessionEntropy, SessionFreshness};
+use records::{Alert, Decoder, DecoderConfig, Registry, SessionEntropy, SessionFreshness};
 use service::{Arguments, Program};
+use session_entropy::alerts::ROWS;
 use session_entropy::avro::AvroRows;
 use session_entropy::config::{Configuration, defaults};
 use session_entropy::fold::SessionFold;
 use session_entropy::merge::GroupMerge;
+use session_entropy::rows::ALERTS_TOPIC;
 use session_entropy::source::Interactions;
 use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, Topology};
 
@@ -36,12 +39,13 @@ fn main() -> ExitCode {
 /// The worker: one pipeline from interactions to rows.
 fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyhow::Result<Topology> {
     let topics = configuration.topics.clone();
-    let (freshness, entropy) = match registry {
+    let (freshness, entropy, alerts) = match registry {
         Some(registry) => (
             registry.register_for::<SessionFreshness<'static>>(&topics.session_freshness)?,
             registry.register_for::<SessionEntropy<'static>>(&topics.session_entropy)?,
+            registry.register_for::<Alert<'static>>(&topics.alerts)?,
         ),
-        None => (0, 0),
+        None => (0, 0, 0),
     };
     let settings = configuration.settings();
     let time = EventTime {
@@ -60,12 +64,19 @@ fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyho
         let source = Interactions(Decoder::new(decoding, worker::lookup(lookup.as_ref())));
         (source, SessionFold::new(&fold_settings, AvroRows::new(freshness, entropy)))
     };
-    let merge = move || GroupMerge::new(&settings, AvroRows::new(freshness, entropy));
+    let kinds = configuration.row_kinds();
+    let rules = configuration.alerts.rules(&kinds, ROWS);
+    let merge = move || {
+        let evaluator = Evaluator::new(NAME, kinds[0].clone(), settings.revision, rules.clone());
+        let stage = AlertStage::new(evaluator, alerts, ALERTS_TOPIC);
+        GroupMerge::new(&settings, AvroRows::new(freshness, entropy)).with_alerts(stage)
+    };
     Ok(Topology {
         worker: NAME.to_owned(),
         outputs: vec![
             OutputTopic { name: topics.session_freshness, cleanup: Cleanup::CompactAndDelete },
             OutputTopic { name: topics.session_entropy, cleanup: Cleanup::Delete },
+            OutputTopic { name: topics.alerts, cleanup: Cleanup::CompactAndDelete },
         ],
         late_topic: topics.late,
         dead_letter_topic: topics.dead_letters,

@@ -10,6 +10,9 @@ pub const FRESHNESS_TOPIC: u16 = 0;
 /// Index of the topic of [`EntropyRow`]s among the worker's output topics.
 pub const ENTROPY_TOPIC: u16 = 1;
 
+/// Index of the topic of alerts among the worker's output topics.
+pub const ALERTS_TOPIC: u16 = 2;
+
 /// One session at one window end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FreshnessRow<'a> {

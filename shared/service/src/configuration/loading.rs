@@ -70,6 +70,9 @@ fn decode<T: DeserializeOwned>(mut tree: Dict, layers: &Layers, problems: &mut P
         let default = tree::get(&layers.defaults, whole);
         let cured = match cure {
             Cure::Remove => tree::remove(&mut tree, &path),
+            Cure::Default if default.is_none() => {
+                added(&path, &layers.defaults).is_some_and(|added| tree::remove(&mut tree, added))
+            }
             Cure::Default if tree::get(&tree, whole) == default => false,
             Cure::Default => default.is_some_and(|default| tree::put(&mut tree, whole, default.clone())),
         };
@@ -124,6 +127,12 @@ impl Mistake {
 fn with_its_choice<'a>(path: &'a [String], defaults: &Dict) -> &'a [String] {
     let choice = (1..path.len()).find(|end| tree::get(defaults, &path[..*end]).is_some_and(tree::is_choice));
     &path[..choice.unwrap_or(path.len())]
+}
+
+/// The choice without a default that `path` leads into, if it was added to a named table.
+fn added<'a>(path: &'a [String], defaults: &Dict) -> Option<&'a [String]> {
+    let named = (1..path.len()).find(|end| tree::get(defaults, &path[..*end]).is_some_and(tree::is_named))?;
+    Some(&path[..=named])
 }
 
 /// Cuts `path` where it leaves the tables: a list is right or wrong as a whole.

@@ -59,6 +59,11 @@ pub(super) fn is_free_form(value: &Value) -> bool {
     value.as_dict().is_some_and(Dict::is_empty)
 }
 
+/// A table of choices, to which the user may add some under other names.
+pub(super) fn is_named(value: &Value) -> bool {
+    value.as_dict().is_some_and(|table| !table.is_empty() && table.values().all(is_choice))
+}
+
 /// `value` as TOML writes it, with everything that is or may be a secret replaced by `***`.
 pub(super) fn shown(key: &str, value: &Value) -> String {
     // A whole table of settings of which some may be secrets.

@@ -42,6 +42,9 @@ impl Checker<'_> {
             (Value::Dict(..), Value::Dict(..)) if tree::is_choice(default) || tree::is_free_form(default) => {
                 value.clone()
             }
+            (Value::Dict(tag, values), Value::Dict(_, defaults)) if tree::is_named(default) => {
+                Value::Dict(*tag, self.named(values, defaults))
+            }
             (Value::Dict(tag, values), Value::Dict(_, defaults)) => Value::Dict(*tag, self.table(values, defaults)),
             _ if kind(value) == kind(default) || (kind(value), kind(default)) == (Kind::Integer, Kind::Number) => {
                 value.clone()
@@ -58,6 +61,28 @@ impl Checker<'_> {
                 default.clone()
             }
         }
+    }
+
+    /// A table to which more choices may be added.
+    fn named(&mut self, values: &Dict, defaults: &Dict) -> Dict {
+        let mut checked = Dict::new();
+        for (key, value) in values {
+            self.path.push(key.clone());
+            match (defaults.get(key), value) {
+                (Some(default), _) => {
+                    checked.insert(key.clone(), self.value(value, default));
+                }
+                (None, Value::Dict(..)) => {
+                    checked.insert(key.clone(), value.clone());
+                }
+                (None, _) => {
+                    let message = format!("must be a table, not {}", kind(value).name());
+                    self.tell(None, message);
+                }
+            }
+            self.path.pop();
+        }
+        checked
     }
 
     fn unknown(&mut self, key: &str, known: &Dict) {

@@ -1,6 +1,7 @@
 //! The tables that are written: one a row topic. A new row type is one more file here, one line in [`TABLES`], and its
 //! DDL in `schemas/clickhouse`.
 
+mod alerts;
 mod cosine_decay;
 mod decay_rate;
 mod domain_drift;
@@ -18,6 +19,7 @@ pub const TABLES: &[&Table] = &[
     &cosine_decay::TABLE,
     &decay_rate::TABLE,
     &retrain_requests::TABLE,
+    &alerts::TABLE,
 ];
 
 /// What the writer knows about one table.
@@ -59,6 +61,14 @@ pub enum Kind {
     OptionalFloat,
     /// `Bool`.
     Flag,
+    /// `Nullable(String)`.
+    OptionalText,
+    /// `Map(String, String)`.
+    TextMap,
+    /// `Map(String, UInt64)`.
+    CountMap,
+    /// What carries an alert: dimensions, values, their share and the entropy of all shares.
+    Shares,
 }
 
 impl Kind {
@@ -72,6 +82,10 @@ impl Kind {
             Self::Float => &["Float64"],
             Self::OptionalFloat => &["Nullable(Float64)"],
             Self::Flag => &["Bool"],
+            Self::OptionalText => &["Nullable(String)"],
+            Self::TextMap => &["Map(String, String)"],
+            Self::CountMap => &["Map(String, UInt64)"],
+            Self::Shares => &["Array(Tuple(dimensions String, values String, share Float64, entropy Float64))"],
         }
     }
 }

@@ -112,6 +112,21 @@ impl Summary for PairSummary {
         Ok(summary)
     }
 
+    fn values(&self) -> Vec<Option<f64>> {
+        let scores = self.scores();
+        let score = |of: fn(&PairScores) -> f64| scores.as_ref().map(of);
+        vec![
+            Some(self.pairs as f64),
+            Some(self.missing as f64),
+            score(|scores| scores.mean_cosine),
+            score(|scores| scores.mean_decayed),
+            score(|scores| scores.decayed_quantiles[0]),
+            score(|scores| scores.decayed_quantiles[1]),
+            score(|scores| scores.decayed_quantiles[2]),
+            score(|scores| scores.mean_dt_seconds),
+        ]
+    }
+
     fn write_row(&self, group: &Group<'_>, encoder: &mut impl RowEncoder, into: &mut Vec<u8>) {
         let row = PairsRow { group, pairs: self.pairs, missing: self.missing, scores: self.scores() };
         encoder.pairs(&row, into);

@@ -62,6 +62,16 @@ impl Summary for RateSummary {
         Ok(summary)
     }
 
+    fn values(&self) -> Vec<Option<f64>> {
+        let lambda_hat = self.fit.lambda().unwrap_or_default();
+        vec![
+            Some(self.fit.updates as f64),
+            Some(lambda_hat),
+            half_life_hours(lambda_hat),
+            Some(retention(lambda_hat, 24.0)),
+        ]
+    }
+
     fn write_row(&self, group: &Group<'_>, encoder: &mut impl RowEncoder, into: &mut Vec<u8>) {
         // folds emit no domain without updates
         let lambda_hat = self.fit.lambda().unwrap_or_default();
