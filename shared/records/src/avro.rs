@@ -21,7 +21,7 @@ pub trait AvroRecord: 'static {
 }
 
 /// Name and text of every schema, in alphabetical order.
-pub const SCHEMAS: [(&str, &str); 9] = [
+pub const SCHEMAS: [(&str, &str); 10] = [
     ("Alert", ALERT),
     ("CosineDecay", COSINE_DECAY),
     ("DecayRate", DECAY_RATE),
@@ -31,6 +31,7 @@ pub const SCHEMAS: [(&str, &str); 9] = [
     ("RetrainRequest", RETRAIN_REQUEST),
     ("SessionEntropy", SESSION_ENTROPY),
     ("SessionFreshness", SESSION_FRESHNESS),
+    ("Silence", SILENCE),
 ];
 
 const ALERT: &str = include_str!("../../../schemas/Alert.avsc");
@@ -42,6 +43,7 @@ const INTERACTION: &str = include_str!("../../../schemas/Interaction.avsc");
 const RETRAIN_REQUEST: &str = include_str!("../../../schemas/RetrainRequest.avsc");
 const SESSION_ENTROPY: &str = include_str!("../../../schemas/SessionEntropy.avsc");
 const SESSION_FRESHNESS: &str = include_str!("../../../schemas/SessionFreshness.avsc");
+const SILENCE: &str = include_str!("../../../schemas/Silence.avsc");
 
 macro_rules! avro_record {
     ($record:ident, $text:ident) => {
@@ -68,3 +70,4 @@ avro_record!(Interaction, INTERACTION);
 avro_record!(RetrainRequest, RETRAIN_REQUEST);
 avro_record!(SessionEntropy, SESSION_ENTROPY);
 avro_record!(SessionFreshness, SESSION_FRESHNESS);
+avro_record!(Silence, SILENCE);

@@ -10,7 +10,7 @@ use apache_avro::types::Value as AvroValue;
 use apache_avro::writer::datum::GenericDatumWriter;
 use records::{
     Alert, AvroRecord, CosineDecay, DecayRate, Decoder, DecoderConfig, DomainDrift, EmbeddingUpdated, Encoder,
-    FixedSchemas, Input, Interaction, RetrainRequest, SCHEMAS, SessionEntropy, SessionFreshness, wire,
+    FixedSchemas, Input, Interaction, RetrainRequest, SCHEMAS, SessionEntropy, SessionFreshness, Silence, wire,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -89,6 +89,7 @@ examples_agree!(every_cosine_decay_example_is_one_record_in_every_format, Cosine
 examples_agree!(every_decay_rate_example_is_one_record_in_every_format, DecayRate);
 examples_agree!(every_retrain_request_example_is_one_record_in_every_format, RetrainRequest);
 examples_agree!(every_domain_drift_example_is_one_record_in_every_format, DomainDrift);
+examples_agree!(every_silence_example_is_one_record_in_every_format, Silence);
 
 /// A Rust type has its schema's fields in its schema's order, takes nulls where the schema has them and nowhere else, and has
 /// its schema's defaults and no others.
@@ -162,6 +163,7 @@ type_matches_schema!(cosine_decay_has_the_fields_nulls_and_defaults_of_its_schem
 type_matches_schema!(decay_rate_has_the_fields_nulls_and_defaults_of_its_schema, DecayRate);
 type_matches_schema!(retrain_request_has_the_fields_nulls_and_defaults_of_its_schema, RetrainRequest);
 type_matches_schema!(domain_drift_has_the_fields_nulls_and_defaults_of_its_schema, DomainDrift);
+type_matches_schema!(silence_has_the_fields_nulls_and_defaults_of_its_schema, Silence);
 
 #[test]
 fn every_schema_file_is_embedded() {

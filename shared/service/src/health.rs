@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The conditions of one process. Ready when at least one is registered and all hold. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    conditions: Arc<Mutex<BTreeMap<String, Result<(), String>>>>,
+    conditions: Arc<Mutex<BTreeMap<String, Result<String, String>>>>,
 }
 
 impl Health {
@@ -35,7 +35,16 @@ impl Health {
         if failing.is_empty() { Ok(()) } else { Err(failing) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Result<(), String>>> {
+    /// What conditions that hold have to say: `name: remark`.
+    pub fn remarks(&self) -> Vec<String> {
+        let said = |(name, state): (&String, &Result<String, String>)| {
+            let remark = state.as_ref().ok().filter(|remark| !remark.is_empty())?;
+            Some(format!("{name}: {remark}"))
+        };
+        self.lock().iter().filter_map(said).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Result<String, String>>> {
         // No code that can panic runs under the lock, so what it protects is whole even if it is poisoned.
         self.conditions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,6 +63,11 @@ impl Condition {
         self.set(Ok(()));
     }
 
+    /// The condition holds, and people should know this about it (a short text, such as `standing by`).
+    pub fn remark(&self, remark: impl Into<String>) {
+        self.health.lock().insert(self.name.clone(), Ok(remark.into()));
+    }
+
     /// The condition does not hold, because of `reason` (a short text for people, without secrets).
     pub fn fail(&self, reason: impl Into<String>) {
         self.set(Err(reason.into()));
@@ -61,7 +75,7 @@ impl Condition {
 
     /// Either.
     pub fn set(&self, state: Result<(), String>) {
-        self.health.lock().insert(self.name.clone(), state);
+        self.health.lock().insert(self.name.clone(), state.map(|()| String::new()));
     }
 
     /// Takes the condition back, for a part that has ended well.
@@ -90,5 +104,8 @@ mod tests {
         assert!(health.ready().is_err());
         assigned.remove();
         assert_eq!(health.ready(), Ok(()));
+        assert!(health.remarks().is_empty());
+        restored.remark("3 partitions");
+        assert_eq!((health.ready(), health.remarks()), (Ok(()), vec!["partitions restored: 3 partitions".to_owned()]));
     }
 }

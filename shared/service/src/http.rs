@@ -97,7 +97,8 @@ async fn ready(State(parts): State<Parts>) -> (StatusCode, String) {
         reasons.insert(0, "shutting down".to_owned());
     }
     if reasons.is_empty() {
-        (StatusCode::OK, "ready\n".to_owned())
+        let remarks = parts.health.remarks();
+        (StatusCode::OK, ["ready".to_owned()].into_iter().chain(remarks).map(|line| line + "\n").collect())
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n")
     }

@@ -113,6 +113,7 @@ fn show(run: &Run<'_>, demo: &Demo) -> Result<()> {
         print!("{}", plot::panels(&series, plot::Size { columns: 80, rows: 5 }));
         println!("And in these minutes the model changes items' vectors much more than before.");
     }
+    println!("\nAlerts, by the end of the window (UTC) that caused them\n\n{}", tables::alerts(&query)?);
     let url = run.stack().clickhouse_url();
     println!(
         "\nThree queries to try{}:",

@@ -65,6 +65,28 @@ pub(super) fn newest(query: &dyn Fn(&str) -> Result<String>) -> Result<(String, 
     Ok((end, table.trim_fmt()))
 }
 
+#[derive(Deserialize)]
+struct Transition {
+    at: String,
+    state: String,
+    severity: String,
+    rule: String,
+    summary: String,
+}
+
+/// All alerts as they came, a line each; the first ones where there are many.
+pub(super) fn alerts(query: &dyn Fn(&str) -> Result<String>) -> Result<String> {
+    const STATEMENT: &str = "SELECT formatDateTime(window_end, '%H:%i:%S') AS at, state, severity, rule, summary \
+        FROM recwatch.alerts FINAL ORDER BY window_end, rule, fingerprint, sequence LIMIT 40 FORMAT JSONEachRow";
+    let mut lines = String::new();
+    for line in query(STATEMENT)?.lines() {
+        let Transition { at, state, severity, rule, summary } =
+            serde_json::from_str(line).with_context(|| format!("no alert: {line}"))?;
+        lines += &format!("{at}  {state:<8}  {severity}, {rule}: {summary}\n");
+    }
+    Ok(if lines.is_empty() { "none\n".to_owned() } else { lines })
+}
+
 /// A table whose columns are texts at first and numbers from `numbers` on; it fits 80 columns.
 fn table(header: &[&str], numbers: usize) -> Table {
     let line = LineStyle::none().fill('─').junction('─');
@@ -104,6 +126,15 @@ mod tests {
         let cells: Vec<&str> = text.lines().nth(2).unwrap().split_whitespace().collect();
         assert_eq!(cells, ["recsys.interactions.v1", "26,066", "26,060", "4", "2"]);
         assert!(text.ends_with("Dead-lettered from recsys.interactions.v1 as empty_key: 2"), "{text}");
+    }
+
+    #[test]
+    fn alerts_are_told_in_a_line_each() {
+        let answer = |_: &str| -> Result<String> {
+            Ok(r#"{"at":"10:05:00","state":"FIRING","severity":"warning","rule":"r","summary":"too much"}"#.to_owned())
+        };
+        assert_eq!(alerts(&answer).unwrap(), "10:05:00  FIRING    warning, r: too much\n");
+        assert_eq!(alerts(&|_| Ok(String::new())).unwrap(), "none\n");
     }
 
     #[test]

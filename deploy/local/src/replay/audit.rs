@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers};
 use records::{
-    CosineDecay, DecayRate, Decoder, DecoderConfig, DomainDrift, Registry, RetrainRequest, SessionEntropy,
+    Alert, CosineDecay, DecayRate, Decoder, DecoderConfig, DomainDrift, Registry, RetrainRequest, SessionEntropy,
     SessionFreshness,
 };
 use xxhash_rust::xxh3::Xxh3;
@@ -39,6 +39,7 @@ struct Keys {
     rate: Decoder<DecayRate<'static>>,
     retrain: Decoder<RetrainRequest<'static>>,
     drift: Decoder<DomainDrift<'static>>,
+    alert: Decoder<Alert<'static>>,
     seen: HashSet<u128>,
 }
 
@@ -60,6 +61,7 @@ impl RowAudit {
             rate: decoder(registry),
             retrain: decoder(registry),
             drift: decoder(registry),
+            alert: decoder(registry),
             seen: HashSet::new(),
         };
         let follower = Follower::new(brokers, topic.name, partitions)?;
@@ -142,6 +144,11 @@ impl Keys {
                 for name in [&row.kind, &row.sources, &row.target] {
                     part(name.as_bytes());
                 }
+            }
+            RowKind::Alert => {
+                let row = self.alert.decode(message.key(), message.payload()).with_context(at)?;
+                part(row.alert_id.as_bytes());
+                part(&row.sequence.to_le_bytes());
             }
         }
         Ok(self.seen.insert(hash.digest128()))

@@ -49,6 +49,8 @@ pub enum RowKind {
     RetrainRequest,
     /// One pair of domains, or one domain and its past, in one window.
     DomainDrift,
+    /// One transition of an alert.
+    Alert,
 }
 
 /// All metric workers.
@@ -83,6 +85,9 @@ pub const METRIC_WORKERS: [MetricWorker; 3] = [
         row_topics: &[RowTopic { name: "recwatch.domain-drift.v1", table: "domain_drift", kind: RowKind::DomainDrift }],
     },
 ];
+
+/// Where all workers tell of alerts.
+pub(super) const ALERTS: RowTopic = RowTopic { name: "recwatch.alerts.v1", table: "alerts", kind: RowKind::Alert };
 
 /// Where workers put what came too late.
 pub(super) const LATE_TOPIC: &str = "recwatch.late.v1";

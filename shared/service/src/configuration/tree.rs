@@ -96,7 +96,9 @@ pub(super) fn shown(key: &str, value: &Value) -> String {
 /// Whether the value of the key or setting `name` may be a secret, going by its name.
 pub(crate) fn is_sensitive(name: &str) -> bool {
     let name = name.to_lowercase();
-    ["password", "secret", "token", "credential", "oauthbearer", "jaas", ".pem"].iter().any(|word| name.contains(word))
+    ["password", "secret", "token", "credential", "oauthbearer", "jaas", ".pem", "routing_key", "headers"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 /// An address without user and password.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::super::audit;
 use super::super::fleet::Usage;
-use super::super::metric_workers::{DEAD_LETTER_TOPIC, LATE_TOPIC, MetricWorker, WRITER};
+use super::super::metric_workers::{ALERTS, DEAD_LETTER_TOPIC, LATE_TOPIC, MetricWorker, WRITER};
 use super::super::summary::{TopicSummary, WorkerSummary};
 use super::super::watermarks::Watermarks;
 use super::Run;
@@ -44,6 +44,9 @@ impl Run<'_> {
         for worker in self.plan.workers.clone() {
             let summary = self.metric_summary(worker, &handed_on, &mut problems)?;
             self.summary.workers.insert(worker.name.to_owned(), summary);
+        }
+        for (_, audits) in self.audits.iter_mut().filter(|(name, _)| *name == ALERTS.table) {
+            count_rows(audits, &mut problems)?;
         }
         let summary = self.writer_summary(&handed_on[DEAD_LETTER_TOPIC], &mut problems)?;
         self.summary.workers.insert(WRITER.to_owned(), summary);
@@ -115,13 +118,8 @@ impl Run<'_> {
         }
         let counted = self.rows_of(worker);
         let mut rows = 0;
-        for audit in self.audits.iter_mut().filter(|(name, _)| *name == worker.name).flat_map(|(_, audits)| audits) {
-            // What came after all is seen here.
-            audit.read_more(Duration::from_millis(300))?;
-            rows += audit.rows;
-            if audit.doubled > 0 {
-                problems.push(format!("{} rows of {} are there twice", audit.doubled, audit.topic().name));
-            }
+        for (_, audits) in self.audits.iter_mut().filter(|(name, _)| *name == worker.name) {
+            rows += count_rows(audits, problems)?;
         }
         if rows != counted {
             problems.push(format!("{} counts {counted} rows, its topics have {rows}", worker.name));
@@ -166,7 +164,7 @@ impl Run<'_> {
     /// ClickHouse does not answer, or a file cannot be written.
     pub fn export(&self, folder: &Path) -> Result<()> {
         let query = |statement: &str| self.stack.clickhouse_query(statement);
-        for topic in self.plan.workers.iter().flat_map(|worker| worker.row_topics) {
+        for topic in self.plan.workers.iter().flat_map(|worker| worker.row_topics).chain([&ALERTS]) {
             self.progress.update("export", topic.table);
             crate::export::table(&query, topic.table, &folder.join(format!("{}.ndjson", topic.table)))?;
         }
@@ -196,4 +194,18 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// The rows of these topics, by now; those that are there twice are problems.
+fn count_rows(audits: &mut [audit::RowAudit], problems: &mut Vec<String>) -> Result<u64> {
+    let mut rows = 0;
+    for audit in audits {
+        // What came after all is seen here.
+        audit.read_more(Duration::from_millis(300))?;
+        rows += audit.rows;
+        if audit.doubled > 0 {
+            problems.push(format!("{} rows of {} are there twice", audit.doubled, audit.topic().name));
+        }
+    }
+    Ok(rows)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::super::audit::{self, RowAudit};
-use super::super::metric_workers::{MetricWorker, WRITER, group, internal_topic};
+use super::super::metric_workers::{ALERTS, MetricWorker, WRITER, group, internal_topic};
 use super::super::patience::Patience;
 use super::super::watermarks::Watermarks;
 use super::watch::Watch;
@@ -70,6 +70,10 @@ impl Run<'_> {
             audit::read_rows(&mut audits, expected)?;
             self.audits.push((worker.name, audits));
         }
+        // nobody counts them beforehand, but all are committed by now
+        let mut alerts = [RowAudit::new(&self.stack.brokers(), &self.broker, &self.registry, ALERTS)?];
+        audit::read_rows(&mut alerts, 0)?;
+        self.audits.push((ALERTS.table, alerts.into()));
         self.wait_for_writer()
     }
 

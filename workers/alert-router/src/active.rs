@@ -1,0 +1,493 @@
+//! The active instance: reads, lets the core decide, commits, and only then sends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Message as _, OwnedHeaders, OwnedMessage};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use records::{Alert, DecodeError, Decoder, DecoderConfig, Registry, Silence as SilenceRecord, dead_letter};
+use service::Shutdown;
+
+use crate::config::Configuration;
+use crate::core::Core;
+use crate::core::changes::{Changes, Key, Send as Notification};
+use crate::core::restore::{Restore, RestoreError, Restored, offset_value};
+use crate::deliver::{Answer, Courier};
+use crate::kafka::{ReadFailure, Reader, read_to_end, reader};
+use crate::metrics::Metrics;
+use crate::routing::{Routing, Style};
+use crate::silence::Silence;
+use crate::topics::ASK;
+use crate::writer::{Lost, Output, Writer};
+
+/// The worker's name in headers.
+pub const WORKER: &str = "alert-router";
+/// Header of route records and of given up notifications: names the notification, no other one has it.
+pub const NOTIFICATION: &str = "recwatch.notification";
+/// Header of given up notifications: the receiver.
+pub const RECEIVER: &str = "recwatch.receiver";
+
+/// Records taken in one turn, which is one transaction.
+const RECORDS_PER_TURN: usize = 2000;
+/// How long a turn takes records.
+const TAKE: Duration = Duration::from_millis(100);
+/// The longest wait for a record: the delay of answers that come meanwhile.
+const WAIT: Duration = Duration::from_millis(20);
+/// Between two questions to a registry that did not answer.
+const REGISTRY_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks at what is held.
+const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks for new partitions of the alerts' topic.
+const PARTITIONS_LOOK: Duration = Duration::from_secs(60);
+/// How long the end waits for answers that are under way.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// What every active instance of this process is made of.
+pub struct Parts {
+    /// The configuration.
+    pub configuration: Configuration,
+    /// Compiled from it.
+    pub routing: Routing,
+    /// How each receiver is told; `None` for topics.
+    pub couriers: Vec<Option<Courier>>,
+    /// The Kafka client's settings.
+    pub kafka: ClientConfig,
+    /// The schema registry.
+    pub registry: Registry,
+    /// Where notifications are sent.
+    pub runtime: tokio::runtime::Handle,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Whether the end is asked for.
+    pub shutdown: Shutdown,
+}
+
+/// Why an instance could not become the active one.
+#[derive(Debug)]
+pub enum TakeOverFailure {
+    /// The end was asked for.
+    Stopped,
+    /// Try again.
+    Later(String),
+    /// A person has to help.
+    Never(String),
+}
+
+impl From<KafkaError> for TakeOverFailure {
+    fn from(error: KafkaError) -> Self {
+        Self::Later(error.to_string())
+    }
+}
+
+impl From<ReadFailure> for TakeOverFailure {
+    fn from(failure: ReadFailure) -> Self {
+        match failure {
+            ReadFailure::Stopped => Self::Stopped,
+            ReadFailure::Later(message) => Self::Later(message),
+        }
+    }
+}
+
+struct Answered {
+    receiver: usize,
+    group: u32,
+    number: u64,
+    answer: Answer,
+}
+
+/// The active instance.
+pub struct Active {
+    parts: Arc<Parts>,
+    core: Core,
+    writer: Writer,
+    reader: Reader,
+    alerts: Decoder<Alert<'static>>,
+    silences: Decoder<SilenceRecord<'static>>,
+    /// A record whose schema the registry has not told yet, and when it is asked again.
+    stalled: Option<(OwnedMessage, Instant)>,
+    partitions: i32,
+    names: Vec<String>,
+    offsets: BTreeMap<i32, i64>,
+    letters: Vec<Output>,
+    answers: Receiver<Answered>,
+    answer: Sender<Answered>,
+    under_way: usize,
+    look_at: Instant,
+    partitions_look_at: Instant,
+}
+
+impl Active {
+    /// Shuts the predecessor out, reads what it has left, and goes on there.
+    ///
+    /// # Errors
+    /// Says whether trying again can help.
+    pub fn take_over(parts: &Arc<Parts>) -> Result<Self, TakeOverFailure> {
+        let Parts { configuration, kafka, shutdown, registry, .. } = &**parts;
+        let (topics, group) = (&configuration.topics, &configuration.runtime.group);
+        let writer = Writer::new(kafka, &configuration.runtime, shutdown)
+            .map_err(|lost| TakeOverFailure::Later(lost.error))?
+            .ok_or(TakeOverFailure::Stopped)?;
+        let mut restore = Restore::default();
+        let mut unreadable = None;
+        read_to_end(kafka, group, (&topics.state, 0), shutdown, |message| {
+            if let Err(error) = restore.take(message.key().unwrap_or_default(), message.payload()) {
+                unreadable.get_or_insert(error);
+            }
+            Ok(())
+        })?;
+        if let Some(error) = unreadable {
+            return Err(TakeOverFailure::Never(error));
+        }
+        let restored = restore.finish(parts.routing.clone(), Box::new(registry.clone()), now());
+        let Restored { core, offsets, forgotten } = restored.map_err(|error| match error {
+            RestoreError::NoAnswer(message) => TakeOverFailure::Later(message),
+            RestoreError::Unreadable(message) => TakeOverFailure::Never(message),
+        })?;
+        for (group, told) in forgotten {
+            tracing::warn!(group, told, "a group without a route is forgotten: its receiver is not told of any end");
+        }
+        let (answer, answers) = channel();
+        let mut active = Self {
+            core,
+            writer,
+            reader: reader(kafka, group, "read_committed")?,
+            alerts: Decoder::new(DecoderConfig::default(), Box::new(registry.clone())),
+            silences: Decoder::new(DecoderConfig::default(), Box::new(registry.clone())),
+            stalled: None,
+            partitions: 0,
+            names: parts.routing.receivers.iter().map(|receiver| receiver.name.clone()).collect(),
+            offsets: BTreeMap::new(),
+            letters: Vec::new(),
+            answers,
+            answer,
+            under_way: 0,
+            look_at: Instant::now(),
+            partitions_look_at: Instant::now() + PARTITIONS_LOOK,
+            parts: parts.clone(),
+        };
+        active.read_silences()?;
+        active.assign(&offsets)?;
+        Ok(active)
+    }
+
+    /// All silences are known before the first alert is.
+    fn read_silences(&mut self) -> Result<(), TakeOverFailure> {
+        let parts = self.parts.clone();
+        let topic = &parts.configuration.topics.silences;
+        let mut list = TopicPartitionList::new();
+        for partition in 0..partitions(&self.reader, topic)? {
+            let mut next = 0;
+            read_to_end(
+                &parts.kafka,
+                &parts.configuration.runtime.group,
+                (topic, partition),
+                &parts.shutdown,
+                |message| {
+                    next = message.offset() + 1;
+                    self.silence(message).map_err(ReadFailure::Later)
+                },
+            )?;
+            list.add_partition_offset(
+                topic,
+                partition,
+                if next == 0 { Offset::Beginning } else { Offset::Offset(next) },
+            )?;
+        }
+        self.reader.incremental_assign(&list)?;
+        Ok(())
+    }
+
+    fn assign(&mut self, offsets: &BTreeMap<(String, i32), i64>) -> Result<(), KafkaError> {
+        let topic = &self.parts.configuration.topics.alerts;
+        let found = partitions(&self.reader, topic)?;
+        let mut list = TopicPartitionList::new();
+        for partition in self.partitions..found {
+            let (low, high) = self.reader.fetch_watermarks(topic, partition, ASK)?;
+            let start = match offsets.get(&(topic.clone(), partition)).copied() {
+                Some(offset) if offset < low => {
+                    tracing::error!(topic, partition, offset, low, "alerts were deleted before they were read");
+                    low
+                }
+                Some(offset) if offset > high => {
+                    tracing::error!(
+                        topic,
+                        partition,
+                        offset,
+                        high,
+                        "the topic is another one: it is read from its start"
+                    );
+                    low
+                }
+                Some(offset) => offset,
+                None => low,
+            };
+            list.add_partition_offset(topic, partition, Offset::Offset(start))?;
+        }
+        if list.count() > 0 {
+            self.reader.incremental_assign(&list)?;
+        }
+        self.partitions = found;
+        Ok(())
+    }
+
+    /// One round: answers, records, what is due, one transaction, what is to be sent.
+    ///
+    /// # Errors
+    /// Where it is not known what was committed: another take-over finds out.
+    pub fn turn(&mut self) -> Result<(), Lost> {
+        self.take_answers();
+        self.take_records()?;
+        self.core.advance(now());
+        self.commit()?;
+        let at = Instant::now();
+        if at >= self.look_at {
+            self.look_at = at + LOOK;
+            self.parts.metrics.holds(&self.core.stats(), self.core.active_silences(now()), &self.names);
+        }
+        if at >= self.partitions_look_at {
+            self.partitions_look_at = at + PARTITIONS_LOOK;
+            if let Err(error) = self.assign(&BTreeMap::new()) {
+                tracing::warn!(%error, "whether there are new partitions of alerts is not known");
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits a little for answers that are under way, and notes them. What is left is sent again by who takes over.
+    pub fn finish(mut self) {
+        let deadline = Instant::now() + LAST_ANSWERS;
+        while self.under_way > 0
+            && let Ok(answered) = self.answers.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            self.note(answered);
+        }
+        if let Err(lost) = self.commit() {
+            tracing::warn!(lost.error, "the last answers are not noted: their notifications are sent again");
+        }
+    }
+
+    fn take_answers(&mut self) {
+        while let Ok(answered) = self.answers.try_recv() {
+            self.note(answered);
+        }
+    }
+
+    fn note(&mut self, answered: Answered) {
+        self.under_way -= 1;
+        let Answered { receiver, group, number, answer } = answered;
+        self.parts.metrics.answered(&self.names[receiver], &answer);
+        self.core.outcome(group, number, answer.outcome, now(), rand::random());
+    }
+
+    fn take_records(&mut self) -> Result<(), Lost> {
+        let begun = Instant::now();
+        if let Some((_, ask_at)) = &self.stalled {
+            if begun < *ask_at {
+                std::thread::sleep(WAIT);
+                return Ok(());
+            }
+            if let Some((message, _)) = self.stalled.take()
+                && !self.take(message)
+            {
+                return Ok(());
+            }
+        }
+        let mut wait = self
+            .core
+            .next_due()
+            .map_or(WAIT, |due| WAIT.min(Duration::from_millis(u64::try_from(due - now()).unwrap_or(0))));
+        for _ in 0..RECORDS_PER_TURN {
+            match self.reader.poll(wait) {
+                None => return Ok(()),
+                Some(Ok(message)) => {
+                    let message = message.detach();
+                    if !self.take(message) {
+                        return Ok(());
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {}
+                // deleted before they were read: another take-over begins where the log does, and says so
+                Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
+                    return Err(Lost { error: error.to_string(), fenced: false });
+                }
+                Some(Err(error)) => tracing::warn!(%error, "alerts cannot be read for now"),
+            }
+            if begun.elapsed() > TAKE {
+                return Ok(());
+            }
+            wait = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    /// Whether the record is taken; if not, it is stalled: the registry has to tell its schema first.
+    fn take(&mut self, message: OwnedMessage) -> bool {
+        if message.topic() == self.parts.configuration.topics.silences {
+            self.parts.metrics.read(message.topic(), 1);
+            if let Err(error) = self.silence(&message) {
+                return self.stall(message, &error);
+            }
+            return true;
+        }
+        let value = message.payload().unwrap_or_default();
+        match self.alerts.decode(message.key(), message.payload()) {
+            Ok(alert) => {
+                let _ = self.core.alert(&alert, value, now());
+            }
+            Err(DecodeError::Rejected(rejection)) => {
+                self.refuse(&message, rejection.reason.name(), &rejection.message);
+            }
+            Err(DecodeError::NoAnswer(error)) => return self.stall(message, &error.to_string()),
+        }
+        self.parts.metrics.read(message.topic(), 1);
+        self.offsets.insert(message.partition(), message.offset() + 1);
+        true
+    }
+
+    fn stall(&mut self, message: OwnedMessage, error: &str) -> bool {
+        tracing::warn!(error, "a record waits until the registry tells its schema");
+        self.stalled = Some((message, Instant::now() + REGISTRY_PAUSE));
+        false
+    }
+
+    /// Notes a silence; one that cannot be read goes to the dead letters. The error is the registry's.
+    fn silence(&mut self, message: &impl rdkafka::Message) -> Result<(), String> {
+        let id = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
+        if message.payload().is_none() {
+            self.core.silence(&id, None);
+            return Ok(());
+        }
+        let read = match self.silences.decode(message.key(), message.payload()) {
+            Ok(record) => Silence::of(&record).map(|silence| (record.id.to_string(), silence)),
+            Err(DecodeError::Rejected(rejection)) => Err(rejection.to_string()),
+            Err(DecodeError::NoAnswer(error)) => return Err(error.to_string()),
+        };
+        match read {
+            Ok((id, silence)) => self.core.silence(&id, Some(silence)),
+            // not handed on: it stays in its topic, and is met again at every start
+            Err(error) => tracing::error!(id, error, "a silence cannot be read: it silences nothing"),
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, message: &OwnedMessage, reason: &'static str, text: &str) {
+        let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+        self.parts.metrics.dead_letter(topic, partition, offset, reason, text);
+        let error =
+            dead_letter::Error { worker: WORKER, topic, partition, offset, stage: "decode", reason, message: text };
+        let mut headers = message.headers().cloned().unwrap_or_default();
+        for (key, value) in error.headers() {
+            headers = headers.insert(Header { key, value: Some(value.as_ref()) });
+        }
+        self.letters.push(Output {
+            topic: self.parts.configuration.topics.dead_letters.clone(),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: Some(headers),
+            is_letter: true,
+        });
+    }
+
+    fn commit(&mut self) -> Result<(), Lost> {
+        let changes = self.core.take_changes();
+        if changes.is_empty() && self.offsets.is_empty() && self.letters.is_empty() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let outputs = self.outputs(&changes);
+        if !outputs.is_empty() {
+            self.writer.commit(&outputs)?;
+            self.parts.metrics.committed(begun.elapsed());
+        }
+        for letter in &changes.letters {
+            self.parts.metrics.given_up(letter);
+        }
+        for (receiver, name) in self.parts.routing.receivers.iter().zip(&self.names) {
+            if let Style::Topic(topic) = &receiver.style {
+                let records = changes.topics.iter().filter(|record| record.topic == *topic).count();
+                self.parts.metrics.written(name, records as u64);
+            }
+        }
+        for notification in changes.sends {
+            self.send(notification);
+        }
+        Ok(())
+    }
+
+    fn outputs(&mut self, changes: &Changes) -> Vec<Output> {
+        let topics = &self.parts.configuration.topics;
+        let mut outputs = std::mem::take(&mut self.letters);
+        let header = |key: &str, value: &str| OwnedHeaders::new().insert(Header { key, value: Some(value) });
+        for record in &changes.topics {
+            outputs.push(Output {
+                topic: record.topic.clone(),
+                key: Some(record.key.clone().into_bytes()),
+                value: Some(record.value.clone()),
+                headers: Some(header(NOTIFICATION, &record.notification)),
+                is_letter: false,
+            });
+        }
+        for letter in &changes.letters {
+            let error = dead_letter::Error {
+                worker: WORKER,
+                topic: &topics.alerts,
+                partition: -1,
+                offset: -1,
+                stage: "deliver",
+                reason: letter.reason,
+                message: &letter.message,
+            };
+            let mut headers = header(NOTIFICATION, &letter.idempotency_key)
+                .insert(Header { key: RECEIVER, value: Some(&letter.receiver) });
+            for (key, value) in error.headers() {
+                headers = headers.insert(Header { key, value: Some(value.as_ref()) });
+            }
+            outputs.push(Output {
+                topic: topics.dead_letters.clone(),
+                key: Some(letter.key.clone().into_bytes()),
+                value: Some(letter.body.to_vec()),
+                headers: Some(headers),
+                is_letter: true,
+            });
+        }
+        let state = |key: Key, value: Option<Vec<u8>>| Output {
+            topic: topics.state.clone(),
+            key: Some(key.text().into_bytes()),
+            value,
+            ..Output::default()
+        };
+        outputs.extend(changes.state.iter().map(|(key, value)| state(key.clone(), value.clone())));
+        for (partition, next) in std::mem::take(&mut self.offsets) {
+            outputs.push(state(Key::Offset(topics.alerts.clone(), partition), Some(offset_value(next))));
+        }
+        outputs
+    }
+
+    fn send(&mut self, notification: Notification) {
+        let Notification { receiver, group, number, idempotency_key, body } = notification;
+        let Some(courier) = self.parts.couriers[receiver].clone() else { return };
+        let answer = self.answer.clone();
+        self.under_way += 1;
+        self.parts.runtime.spawn(async move {
+            let outcome = courier.deliver(&idempotency_key, body).await;
+            // nobody listens where this instance is not the active one any more
+            let _ = answer.send(Answered { receiver, group, number, answer: outcome });
+        });
+    }
+}
+
+/// The clock, epoch ms.
+#[must_use]
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn partitions(reader: &Reader, topic: &str) -> Result<i32, KafkaError> {
+    let metadata = reader.fetch_metadata(Some(topic), ASK)?;
+    Ok(metadata.topics().first().map_or(0, |topic| topic.partitions().len() as i32))
+}

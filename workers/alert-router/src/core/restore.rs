@@ -1,0 +1,261 @@
+//! The core, made again from its committed state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use records::{Alert, DecodeError, SchemaLookup};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use super::Core;
+use super::changes::{AlertState, Counters, GroupState, Key, PendingState, ToldState};
+use super::held::{Held, Pending, Told};
+use crate::labels::Labels;
+use crate::routing::Routing;
+
+/// The newest value of each key, as the topic is read.
+#[derive(Debug, Default)]
+pub struct Restore {
+    counters: Option<Vec<u8>>,
+    offsets: BTreeMap<(String, i32), i64>,
+    alerts: BTreeMap<u64, Vec<u8>>,
+    groups: BTreeMap<u32, Vec<u8>>,
+    told: BTreeMap<(u32, u64), Vec<u8>>,
+    pending: BTreeMap<u32, Vec<u8>>,
+}
+
+/// A core, and where reading goes on.
+pub struct Restored {
+    /// The core.
+    pub core: Core,
+    /// Next offsets by topic and partition.
+    pub offsets: BTreeMap<(String, i32), i64>,
+    /// Groups that the configuration does not make any more, with how many alerts their receivers believe to fire.
+    pub forgotten: Vec<(String, usize)>,
+}
+
+/// Why there is no core.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestoreError {
+    /// A person has to help.
+    Unreadable(String),
+    /// The registry does not answer: try again.
+    NoAnswer(String),
+}
+
+/// The value of [`Key::Offset`].
+#[must_use]
+pub fn offset_value(next: i64) -> Vec<u8> {
+    next.to_string().into_bytes()
+}
+
+impl Restore {
+    /// Takes a record of the state topic.
+    ///
+    /// # Errors
+    /// Where it is none of this version's.
+    pub fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), String> {
+        let text = String::from_utf8_lossy(key);
+        let unreadable = || format!("the state's record {text:?} cannot be read");
+        let key = Key::parse(&text).ok_or_else(unreadable)?;
+        match key {
+            Key::Router => self.counters = value.map(<[u8]>::to_vec),
+            Key::Offset(topic, partition) => {
+                let next = value.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+                self.offsets.insert((topic, partition), next.ok_or_else(unreadable)?);
+            }
+            Key::Alert(id) => put(&mut self.alerts, id, value),
+            Key::Group(id) => put(&mut self.groups, id, value),
+            Key::Told(group, alert) => put(&mut self.told, (group, alert), value),
+            Key::Pending(group) => put(&mut self.pending, group, value),
+        }
+        Ok(())
+    }
+
+    /// The core as it was, under a routing that may have changed. `now` is when a state begins that holds nothing yet.
+    ///
+    /// # Errors
+    /// Where a value cannot be read, or the registry does not tell an alert's schema.
+    pub fn finish(self, routing: Routing, lookup: Box<dyn SchemaLookup>, now: i64) -> Result<Restored, RestoreError> {
+        let mut core = Core::new(routing, lookup, now);
+        match &self.counters {
+            Some(value) => core.counters = read::<Counters>("router", value)?,
+            None => core.changes.put(Key::Router, &core.counters),
+        }
+        let mut known = Known { by_key: HashMap::new(), told: HashMap::new() };
+        for (id, value) in &self.groups {
+            let state: GroupState<'_> = read("a group", value)?;
+            known.by_key.insert(super::group_hash(state.receiver, state.key), (*id, state.next_flush, state.last_sent));
+        }
+        for (&(group, alert), value) in &self.told {
+            known.told.entry(group).or_default().insert(alert, read::<ToldState>("what a receiver was told", value)?);
+        }
+        for (id, value) in self.alerts {
+            core.restore_alert(id, &value, &known, now)?;
+        }
+        let mut forgotten = Vec::new();
+        for (id, value) in &self.groups {
+            if core.groups.contains_key(id) {
+                continue;
+            }
+            let state: GroupState<'_> = read("a group", value)?;
+            let told = known.told.get(id).map_or(0, HashMap::len);
+            forgotten.push((format!("{} of receiver {}", state.key, state.receiver), told));
+            core.changes.delete(Key::Group(*id));
+        }
+        for (group, alert) in self.told.into_keys() {
+            if core.alerts.get_mut(&alert).and_then(|held| held.membership(group)).is_none() {
+                core.changes.delete(Key::Told(group, alert));
+            }
+        }
+        for (group, value) in self.pending {
+            core.restore_pending(group, &read("a notification", &value)?, now);
+        }
+        core.settle();
+        Ok(Restored { core, offsets: self.offsets, forgotten })
+    }
+}
+
+struct Known {
+    /// Number, next flush and last sending of a group.
+    by_key: HashMap<u128, (u32, i64, i64)>,
+    told: HashMap<u32, HashMap<u64, ToldState>>,
+}
+
+impl Core {
+    fn restore_alert(&mut self, id: u64, value: &[u8], known: &Known, now: i64) -> Result<(), RestoreError> {
+        let state: AlertState<'_> = read("an alert", value)?;
+        let Self { decoder, inhibitions, .. } = self;
+        let alert: Alert<'_> = decoder.decode(None, Some(state.value)).map_err(|error| match error {
+            DecodeError::NoAnswer(error) => RestoreError::NoAnswer(error.to_string()),
+            error => RestoreError::Unreadable(format!("an alert of the state cannot be decoded: {error}")),
+        })?;
+        let labels = Labels::of(&alert);
+        if state.firing {
+            inhibitions.note(&labels, true);
+        }
+        let fingerprint = xxh3_128(alert.fingerprint.as_bytes());
+        if !state.replaced {
+            self.by_fingerprint.insert(fingerprint, id);
+        }
+        let held = Held {
+            fingerprint,
+            life: xxh3_64(alert.alert_id.as_bytes()),
+            sequence: alert.sequence,
+            window_end: alert.window_end,
+            labels: labels.hash(),
+            firing: state.firing,
+            replaced: state.replaced,
+            value: state.value.into(),
+            memberships: Vec::new(),
+        };
+        self.alerts.insert(id, held);
+        self.rejoin(id, &labels, known, now);
+        Ok(())
+    }
+
+    /// The alert's groups, under the numbers that they had.
+    fn rejoin(&mut self, id: u64, labels: &Labels<'_>, known: &Known, now: i64) {
+        let mut routes = Vec::new();
+        self.routing.root.matching(labels, &mut routes);
+        let keys: Vec<(usize, usize, String)> =
+            routes.iter().map(|route| (route.index, route.receiver, route.group_key(labels))).collect();
+        for (node, receiver, key) in keys {
+            let hash = super::group_hash(&self.routing.receivers[receiver].name, &key);
+            if let Some(&(number, next_flush, last_sent)) = known.by_key.get(&hash)
+                && !self.groups.contains_key(&number)
+            {
+                self.insert_group(number, node, receiver, key, next_flush.max(0));
+                if let Some(group) = self.groups.get_mut(&number) {
+                    group.last_sent = last_sent;
+                }
+            }
+        }
+        self.join(id, labels, now);
+        let Some(held) = self.alerts.get_mut(&id) else { return };
+        for membership in &mut held.memberships {
+            if let Some(state) = known.told.get(&membership.group).and_then(|told| told.get(&id)) {
+                membership.told = state.told;
+                membership.by = state.by;
+            }
+        }
+    }
+
+    fn restore_pending(&mut self, id: u32, state: &PendingState<'_>, now: i64) {
+        let Some(group) = self.groups.get_mut(&id) else {
+            self.changes.delete(Key::Pending(id));
+            return;
+        };
+        let covers = group.members.iter().copied().filter(|member| {
+            let memberships = self.alerts.get(member).map(|held| held.memberships.as_slice()).unwrap_or_default();
+            memberships.iter().any(|membership| membership.group == id && membership.by == state.number)
+        });
+        group.pending = Some(Pending {
+            number: state.number,
+            first_at: state.first_at,
+            attempts: 0,
+            // nobody knows how far it came
+            uncertain: true,
+            lasting: true,
+            idempotency_key: state.idempotency_key.to_owned(),
+            body: Arc::from(state.body),
+            covers: covers.collect(),
+            retry_at: Some(now),
+        });
+        let queue = &mut self.queues[group.receiver];
+        queue.pending += 1;
+        queue.retries.insert((now, id));
+    }
+
+    /// What the alerts' states and what was told of them say about each group's news.
+    fn settle(&mut self) {
+        let mut ids: Vec<u64> = self.alerts.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            let Some(held) = self.alerts.get(&id) else { continue };
+            let (firing, memberships) = (held.firing, held.memberships.clone());
+            for membership in memberships {
+                let group = self.groups.get_mut(&membership.group);
+                // what a notification under way tells is told, as long as that is so
+                let under_way = group
+                    .as_ref()
+                    .is_some_and(|group| group.pending.as_ref().is_some_and(|pending| pending.number == membership.by));
+                if !firing && membership.told == Told::Nothing
+                    || !firing && membership.told == Told::Resolved && !under_way
+                {
+                    self.leave(membership.group, id);
+                } else if membership.is_news(firing)
+                    && let Some(group) = group
+                {
+                    group.changed.insert(id);
+                }
+            }
+            if self.alerts.get(&id).is_some_and(|held| held.memberships.is_empty()) {
+                self.alerts.remove(&id);
+            }
+        }
+        // the groups' times were kept, but those who are told at once have no time of their own
+        let immediate: Vec<u32> = self
+            .groups
+            .iter()
+            .filter(|(_, group)| self.routing.receivers[group.receiver].style.is_immediate())
+            .filter(|(_, group)| !group.changed.is_empty())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in immediate {
+            self.retime(id, 0);
+        }
+    }
+}
+
+fn put<K: Ord>(map: &mut BTreeMap<K, Vec<u8>>, key: K, value: Option<&[u8]>) {
+    match value {
+        Some(value) => drop(map.insert(key, value.to_vec())),
+        None => drop(map.remove(&key)),
+    }
+}
+
+fn read<'a, T: serde::Deserialize<'a>>(what: &str, value: &'a [u8]) -> Result<T, RestoreError> {
+    let unreadable = |error| RestoreError::Unreadable(format!("{what} in the state cannot be read: {error}"));
+    postcard::from_bytes(value).map_err(unreadable)
+}

@@ -1,0 +1,240 @@
+//! What the router counts. Every name stands here; log lines that belong to a counter are written beside it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use service::{LatencyHistogram, Metrics as Registry, Throttle};
+
+use crate::core::changes::Letter;
+use crate::core::{Outcome, Stats};
+use crate::deliver::Answer;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TopicLabels {
+    topic: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReceiverLabels {
+    receiver: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    receiver: String,
+    /// The HTTP status, 0 where there was none.
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LetterLabels {
+    receiver: String,
+    reason: &'static str,
+}
+
+/// The router's metrics.
+#[derive(Default)]
+pub struct Metrics {
+    active: Gauge,
+    records_read: Family<TopicLabels, Counter>,
+    dead_letters: Family<ReasonLabels, Counter>,
+    alerts: Gauge,
+    alerts_firing: Gauge,
+    alerts_suppressed: Gauge,
+    groups: Gauge,
+    silences: Gauge,
+    notifications: Family<ReceiverLabels, Counter>,
+    notification_failures: Family<AttemptLabels, Counter>,
+    notification_seconds: Family<ReceiverLabels, LatencyHistogram>,
+    given_up: Family<LetterLabels, Counter>,
+    waiting: Family<ReceiverLabels, Gauge>,
+    pending: Family<ReceiverLabels, Gauge>,
+    commit_seconds: LatencyHistogram,
+    takeovers: Counter,
+    failure_log: Option<Mutex<Throttle>>,
+}
+
+impl Metrics {
+    /// Registers everything.
+    #[must_use]
+    pub fn new(registry: &Registry, receivers: &[String]) -> Self {
+        let metrics = Self { failure_log: Some(Mutex::new(Throttle::new(Duration::from_secs(10)))), ..Self::default() };
+        registry.register("alert_router", |registry| {
+            registry.register(
+                "active",
+                "1 where this instance is the active one, 0 where it stands by",
+                metrics.active.clone(),
+            );
+            registry.register("takeovers", "How often this instance became the active one", metrics.takeovers.clone());
+            registry.register(
+                "records_read",
+                "Records of alerts and silences that were read",
+                metrics.records_read.clone(),
+            );
+            registry.register("dead_letters", "Records that could not be read", metrics.dead_letters.clone());
+            registry.register("alerts", "Alerts that fire, or whose end is still to be told", metrics.alerts.clone());
+            registry.register("alerts_firing", "Alerts that fire", metrics.alerts_firing.clone());
+            registry.register(
+                "alerts_suppressed",
+                "Firing alerts of which a group tells nothing, as they are silenced or inhibited",
+                metrics.alerts_suppressed.clone(),
+            );
+            registry.register("groups", "Groups of alerts", metrics.groups.clone());
+            registry.register("silences", "Silences that hold", metrics.silences.clone());
+            registry.register(
+                "notifications",
+                "Notifications that a receiver has taken",
+                metrics.notifications.clone(),
+            );
+            registry.register(
+                "notification_failures",
+                "Attempts that a receiver did not take, by HTTP status (0: no answer)",
+                metrics.notification_failures.clone(),
+            );
+            registry.register(
+                "notification_seconds",
+                "Time to a receiver's answer",
+                metrics.notification_seconds.clone(),
+            );
+            registry.register(
+                "notifications_given_up",
+                "Notifications handed on to the dead letters, by reason",
+                metrics.given_up.clone(),
+            );
+            registry.register("receiver_waiting_groups", "Groups that wait for a receiver", metrics.waiting.clone());
+            registry.register(
+                "receiver_pending_notifications",
+                "Notifications that a receiver has not taken yet",
+                metrics.pending.clone(),
+            );
+            registry.register("commit_seconds", "Time of a transaction", metrics.commit_seconds.clone());
+        });
+        for receiver in receivers {
+            let labels = ReceiverLabels { receiver: receiver.clone() };
+            let _ = (metrics.notifications.get_or_create(&labels), metrics.pending.get_or_create(&labels));
+        }
+        metrics
+    }
+
+    /// This instance is the active one, or is not any more.
+    pub fn active(&self, active: bool) {
+        self.active.set(active.into());
+        if active {
+            self.takeovers.inc();
+            tracing::info!("this instance is the active one");
+        } else {
+            self.holds(&Stats::default(), 0, &[]);
+        }
+    }
+
+    /// Records were read.
+    pub fn read(&self, topic: &str, records: u64) {
+        self.records_read.get_or_create(&TopicLabels { topic: topic.to_owned() }).inc_by(records);
+    }
+
+    /// A record could not be read.
+    pub fn dead_letter(&self, topic: &str, partition: i32, offset: i64, reason: &'static str, message: &str) {
+        self.dead_letters.get_or_create(&ReasonLabels { reason }).inc();
+        tracing::debug!(topic, partition, offset, reason, message, "a record goes to the dead letters");
+    }
+
+    /// A topic was told; in a transaction that is committed.
+    pub fn written(&self, receiver: &str, notifications: u64) {
+        self.notifications.get_or_create(&ReceiverLabels { receiver: receiver.to_owned() }).inc_by(notifications);
+    }
+
+    /// A receiver has answered, or not.
+    pub fn answered(&self, receiver: &str, answer: &Answer) {
+        let labels = ReceiverLabels { receiver: receiver.to_owned() };
+        self.notification_seconds.get_or_create(&labels).observe(answer.took);
+        let message = match &answer.outcome {
+            Outcome::Delivered => {
+                self.notifications.get_or_create(&labels).inc();
+                return;
+            }
+            Outcome::Refused { message } | Outcome::Failed { message, .. } => message,
+        };
+        let labels = AttemptLabels { receiver: receiver.to_owned(), status: answer.status.unwrap_or_default() };
+        self.notification_failures.get_or_create(&labels).inc();
+        if let Some(log) = &self.failure_log
+            && let Some(left_out) = log.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now())
+        {
+            tracing::warn!(receiver, message, left_out, "a notification was not taken");
+        }
+    }
+
+    /// A notification is given up.
+    pub fn given_up(&self, letter: &Letter) {
+        let labels = LetterLabels { receiver: letter.receiver.clone(), reason: letter.reason };
+        self.given_up.get_or_create(&labels).inc();
+        let Letter { receiver, key, reason, message, .. } = letter;
+        tracing::error!(receiver, key, reason, message, "a notification goes to the dead letters");
+    }
+
+    /// A transaction was committed.
+    pub fn committed(&self, took: Duration) {
+        self.commit_seconds.observe(took);
+    }
+
+    /// What the router holds; `receivers` are their names.
+    pub fn holds(&self, stats: &Stats, silences: usize, receivers: &[String]) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.alerts.set(number(stats.alerts));
+        self.alerts_firing.set(number(stats.firing));
+        self.alerts_suppressed.set(number(stats.suppressed));
+        self.groups.set(number(stats.groups));
+        self.silences.set(number(silences));
+        for (receiver, (waiting, pending)) in receivers.iter().zip(&stats.receivers) {
+            let labels = ReceiverLabels { receiver: receiver.clone() };
+            self.waiting.get_or_create(&labels).set(number(*waiting));
+            self.pending.get_or_create(&labels).set(number(*pending));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Metrics;
+    use crate::core::{Outcome, Stats};
+    use crate::deliver::Answer;
+
+    #[test]
+    fn the_names_that_dashboards_and_tools_use_stay() {
+        let registry = service::Metrics::new();
+        let receivers = ["pager".to_owned()];
+        let metrics = Metrics::new(&registry, &receivers);
+        metrics.active(true);
+        metrics.read("t", 2);
+        metrics.dead_letter("t", 0, 0, "undecodable", "");
+        let failed = Outcome::Failed { message: String::new(), reached: true, retry_after: None };
+        metrics.answered("pager", &Answer { outcome: failed, status: Some(503), took: Duration::ZERO });
+        metrics.answered("pager", &Answer { outcome: Outcome::Delivered, status: Some(200), took: Duration::ZERO });
+        metrics.holds(&Stats { firing: 3, receivers: vec![(4, 5)], ..Stats::default() }, 6, &receivers);
+        let text = registry.encode();
+        for line in [
+            "recwatch_alert_router_active 1",
+            "recwatch_alert_router_takeovers_total 1",
+            r#"recwatch_alert_router_records_read_total{topic="t"} 2"#,
+            r#"recwatch_alert_router_dead_letters_total{reason="undecodable"} 1"#,
+            r#"recwatch_alert_router_notifications_total{receiver="pager"} 1"#,
+            r#"recwatch_alert_router_notification_failures_total{receiver="pager",status="503"} 1"#,
+            "recwatch_alert_router_alerts_firing 3",
+            "recwatch_alert_router_silences 6",
+            r#"recwatch_alert_router_receiver_waiting_groups{receiver="pager"} 4"#,
+            r#"recwatch_alert_router_receiver_pending_notifications{receiver="pager"} 5"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
+}

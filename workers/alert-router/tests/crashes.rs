@@ -1,0 +1,256 @@
+//! Crashes at any point: the log of alerts and the committed state are all that is left, and a new core goes on from them.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use alert_router::core::changes::{Key, Send, TopicRecord};
+use alert_router::core::restore::{Restore, offset_value};
+use alert_router::core::{Core, Outcome};
+use alert_router::labels::GroupBy;
+use alert_router::routing::{Routing, Style};
+use proptest::prelude::*;
+use records::{Alert, AlertState};
+use serde_json::Value;
+
+/// What happens next.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// An alert begins to fire, changes, or is over, whichever of it can be.
+    Turn(usize),
+    Change(usize),
+    /// Time passes, in seconds.
+    Wait(u16),
+    /// The router reads up to so many records, decides and commits; what it sends arrives, and the answer is noted.
+    Work(usize),
+    /// The same, and its receiver fails: it may have taken the notification nevertheless.
+    Fail {
+        reached: bool,
+    },
+    /// It dies before its transaction, behind it, or behind what it sends.
+    Crash(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0_usize..5).prop_map(Step::Turn),
+        1 => (0_usize..5).prop_map(Step::Change),
+        3 => (1_u16..900).prop_map(Step::Wait),
+        4 => (1_usize..4).prop_map(Step::Work),
+        2 => any::<bool>().prop_map(|reached| Step::Fail { reached }),
+        2 => (0_u8..3).prop_map(Step::Crash),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+/// All that outlives a router.
+struct World {
+    log: Vec<Alert<'static>>,
+    state: BTreeMap<String, Vec<u8>>,
+    topic: Vec<TopicRecord>,
+    /// What the receivers have seen, repetitions included.
+    seen: Vec<Send>,
+    now: i64,
+    core: Core,
+    next: usize,
+}
+
+fn all() -> Routing {
+    let by_rule = GroupBy::Names(vec!["rule".to_owned()]);
+    support::routing(vec![
+        (support::receiver("topic", Style::Topic("t".to_owned())), GroupBy::All),
+        (support::receiver("hook", Style::Webhook), by_rule.clone()),
+        (support::receiver("lines", Style::Lines), by_rule),
+    ])
+}
+
+impl World {
+    fn new() -> Self {
+        let core = Core::new(all(), support::lookup(), 0);
+        Self { log: Vec::new(), state: BTreeMap::new(), topic: Vec::new(), seen: Vec::new(), now: 0, core, next: 0 }
+    }
+
+    /// A router that knows nothing but what is committed.
+    fn restart(&mut self) {
+        let mut restore = Restore::default();
+        for (key, value) in &self.state {
+            restore.take(key.as_bytes(), Some(value)).unwrap();
+        }
+        let restored = restore.finish(all(), support::lookup(), self.now).unwrap_or_else(|error| panic!("{error:?}"));
+        assert!(restored.forgotten.is_empty(), "{:?}", restored.forgotten);
+        self.next = restored.offsets.get(&("alerts".to_owned(), 0)).map_or(0, |next| usize::try_from(*next).unwrap());
+        self.core = restored.core;
+    }
+
+    fn read(&mut self, records: usize) {
+        for alert in self.log.iter().skip(self.next).take(records) {
+            let _ = self.core.alert(alert, &support::encoded(alert), self.now);
+            self.next += 1;
+        }
+        self.core.advance(self.now);
+    }
+
+    fn commit(&mut self) -> Vec<Send> {
+        let changes = self.core.take_changes();
+        assert!(changes.letters.is_empty(), "nothing is given up in this test");
+        for (key, value) in changes.state {
+            match value {
+                Some(value) => drop(self.state.insert(key.text(), value)),
+                None => drop(self.state.remove(&key.text())),
+            }
+        }
+        let offset = Key::Offset("alerts".to_owned(), 0);
+        self.state.insert(offset.text(), offset_value(i64::try_from(self.next).unwrap()));
+        self.topic.extend(changes.topics);
+        changes.sends
+    }
+
+    /// One turn; the receivers answer so.
+    fn work(&mut self, records: usize, outcome: &Outcome) {
+        self.read(records);
+        let sends = self.commit();
+        for send in sends {
+            if !matches!(outcome, Outcome::Failed { reached: false, .. }) {
+                self.seen.push(send.clone());
+            }
+            self.core.outcome(send.group, send.number, outcome.clone(), self.now, 0.5);
+        }
+        self.commit_answers();
+    }
+
+    /// Answers make no sends of their own.
+    fn commit_answers(&mut self) {
+        let sends = self.commit();
+        assert!(sends.is_empty());
+    }
+
+    fn crash(&mut self, point: u8) {
+        self.read(2);
+        if point > 0 {
+            let sends = self.commit();
+            if point > 1 {
+                self.seen.extend(sends);
+            }
+        }
+        self.restart();
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..200 {
+            self.now += 60_000;
+            self.work(10, &Outcome::Delivered);
+        }
+    }
+}
+
+/// The next record of an alert: `turn` begins or ends its life.
+fn next_record(world: &mut World, lives: &mut BTreeMap<usize, (i64, i64, bool)>, number: usize, turn: bool) {
+    let (life, sequence, fires) = lives.entry(number).or_insert((0, 0, false));
+    match (*fires, turn) {
+        (false, true) => (*life, *sequence, *fires) = (*life + 1, 1, true),
+        (true, true) => (*sequence, *fires) = (*sequence + 1, false),
+        (true, false) => *sequence += 1,
+        (false, false) => return,
+    }
+    let state = if *fires { AlertState::Firing } else { AlertState::Resolved };
+    let (rule, domain) = (["slow", "down"][number % 2], ["a", "b", "c", "d", "e"][number]);
+    world.log.push(support::alert(rule, "warning", domain, *life, *sequence, state));
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// (fingerprint, status) of each alert in a notification.
+fn told(body: &[u8]) -> Vec<(String, String)> {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    let alerts = body["alerts"].as_array().unwrap().iter();
+    alerts.map(|alert| (text(&alert["fingerprint"]), text(&alert["status"]))).collect()
+}
+
+/// The transitions of each alert, out of the log alone.
+fn transitions(log: &[Alert<'static>]) -> BTreeMap<String, Vec<String>> {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for alert in log {
+        let status = if alert.state == AlertState::Firing { "firing" } else { "resolved" };
+        let of_alert = all.entry(alert.fingerprint.to_string()).or_default();
+        if of_alert.last().is_none_or(|last| last != status) {
+            of_alert.push(status.to_owned());
+        }
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_dies_when_topics_are_told_each_transition_once_and_receivers_the_end_of_all_they_were_told(steps in steps()) {
+        let mut world = World::new();
+        let mut lives = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Turn(number) => next_record(&mut world, &mut lives, number, true),
+                Step::Change(number) => next_record(&mut world, &mut lives, number, false),
+                Step::Wait(seconds) => world.now += i64::from(seconds) * 1000,
+                Step::Work(records) => world.work(records, &Outcome::Delivered),
+                Step::Fail { reached } => {
+                    let outcome = Outcome::Failed { message: String::new(), reached, retry_after: None };
+                    world.work(2, &outcome);
+                    // within give_up_after
+                    world.now += 1;
+                }
+                Step::Crash(point) => world.crash(point),
+            }
+            // what is given up is another test's: keep pauses shorter than that
+            let pending = world.state.keys().filter(|key| key.starts_with("pending/")).count();
+            if pending > 0 {
+                world.now += 60_000;
+                world.work(0, &Outcome::Delivered);
+            }
+        }
+        world.settle();
+
+        let expected = transitions(&world.log);
+        let mut written: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for record in &world.topic {
+            for (fingerprint, status) in told(&record.value) {
+                written.entry(fingerprint).or_default().push(status);
+            }
+        }
+        prop_assert_eq!(&written, &expected, "the topic");
+        let mut names: Vec<&String> = world.topic.iter().map(|record| &record.notification).collect();
+        names.sort();
+        names.dedup();
+        prop_assert_eq!(names.len(), world.topic.len(), "two notifications of one name");
+
+        let mut bodies: BTreeMap<&String, &[u8]> = BTreeMap::new();
+        let mut newest: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut last: BTreeMap<(usize, String), String> = BTreeMap::new();
+        for send in &world.seen {
+            prop_assert_eq!(*bodies.entry(&send.idempotency_key).or_insert(&send.body), &*send.body, "one key, two bodies");
+            let newest = newest.entry(send.group).or_default();
+            prop_assert!(send.number >= *newest, "out of order");
+            *newest = send.number;
+            for (fingerprint, status) in told(&send.body) {
+                last.insert((send.receiver, fingerprint), status);
+            }
+        }
+        for (fingerprint, expected) in &expected {
+            for receiver in [1, 2] {
+                match (last.get(&(receiver, fingerprint.clone())), expected.last().unwrap().as_str()) {
+                    // it was over before anybody was told
+                    (None, "resolved") => {}
+                    (told, expected) => prop_assert_eq!(told.map(String::as_str), Some(expected), "{} {}", receiver, fingerprint),
+                }
+            }
+        }
+        let stats = world.core.stats();
+        let firing = expected.values().filter(|all| all.last().unwrap() == "firing").count();
+        prop_assert_eq!((stats.firing, stats.alerts), (firing, firing), "nothing else is held");
+        let held = |kind: &str| world.state.keys().filter(|key| key.starts_with(kind)).count();
+        prop_assert_eq!(held("alert/"), firing);
+        prop_assert_eq!((held("told/"), held("pending/")), (3 * firing, 0));
+        prop_assert_eq!(held("group/"), stats.groups);
+    }
+}
