@@ -71,8 +71,8 @@ fn windows() -> impl Strategy<Value = Vec<Vec<Row>>> {
 }
 
 fn close(player: &mut Player, windows: &[Vec<Row>], from: usize, to: usize) {
-    for at in from..to {
-        player.close((at as i64 + 1) * WINDOW, &windows[at]);
+    for (at, rows) in windows.iter().enumerate().take(to).skip(from) {
+        player.close((at as i64 + 1) * WINDOW, rows);
     }
 }
 
@@ -109,7 +109,7 @@ proptest! {
             // a snapshot halfway, a crash at the cut, a replay of what lies between
             let halfway: usize = (at + cut) / 2;
             close(&mut player, &windows, at, halfway);
-            if halfway % 2 == 0 {
+            if halfway.is_multiple_of(2) {
                 (snapshot, snapshot_at) = (player.snapshot(), halfway);
             }
             close(&mut player, &windows, halfway, cut);
