@@ -7,29 +7,23 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, Message as _, OwnedHeaders, OwnedMessage};
+use rdkafka::message::{Message as _, OwnedMessage};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use records::{Alert, DecodeError, Decoder, DecoderConfig, Registry, Silence as SilenceRecord, dead_letter};
+use records::{Alert, DecodeError, Decoder, DecoderConfig, Registry, Silence as SilenceRecord};
 use service::Shutdown;
 
 use crate::config::Configuration;
 use crate::core::Core;
-use crate::core::changes::{Changes, Key, Send as Notification};
-use crate::core::restore::{Restore, RestoreError, Restored, offset_value};
+use crate::core::changes::{Changes, Send as Notification};
+use crate::core::restore::{Restore, RestoreError, Restored};
 use crate::deliver::{Answer, Courier};
 use crate::kafka::{ReadFailure, Reader, read_to_end, reader};
 use crate::metrics::Metrics;
+use crate::outputs;
 use crate::routing::{Routing, Style};
 use crate::silence::Silence;
 use crate::topics::ASK;
 use crate::writer::{Lost, Output, Writer};
-
-/// The worker's name in headers.
-pub const WORKER: &str = "alert-router";
-/// Header of route records and of given up notifications: names the notification, no other one has it.
-pub const NOTIFICATION: &str = "recwatch.notification";
-/// Header of given up notifications: the receiver.
-pub const RECEIVER: &str = "recwatch.receiver";
 
 /// Records taken in one turn, which is one transaction.
 const RECORDS_PER_TURN: usize = 2000;
@@ -377,19 +371,7 @@ impl Active {
     fn refuse(&mut self, message: &OwnedMessage, reason: &'static str, text: &str) {
         let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
         self.parts.metrics.dead_letter(topic, partition, offset, reason, text);
-        let error =
-            dead_letter::Error { worker: WORKER, topic, partition, offset, stage: "decode", reason, message: text };
-        let mut headers = message.headers().cloned().unwrap_or_default();
-        for (key, value) in error.headers() {
-            headers = headers.insert(Header { key, value: Some(value.as_ref()) });
-        }
-        self.letters.push(Output {
-            topic: self.parts.configuration.topics.dead_letters.clone(),
-            key: message.key().map(<[u8]>::to_vec),
-            value: message.payload().map(<[u8]>::to_vec),
-            headers: Some(headers),
-            is_letter: true,
-        });
+        self.letters.push(outputs::unreadable(&self.parts.configuration.topics, message, reason, text));
     }
 
     fn commit(&mut self) -> Result<(), Lost> {
@@ -419,51 +401,9 @@ impl Active {
     }
 
     fn outputs(&mut self, changes: &Changes) -> Vec<Output> {
-        let topics = &self.parts.configuration.topics;
         let mut outputs = std::mem::take(&mut self.letters);
-        let header = |key: &str, value: &str| OwnedHeaders::new().insert(Header { key, value: Some(value) });
-        for record in &changes.topics {
-            outputs.push(Output {
-                topic: record.topic.clone(),
-                key: Some(record.key.clone().into_bytes()),
-                value: Some(record.value.clone()),
-                headers: Some(header(NOTIFICATION, &record.notification)),
-                is_letter: false,
-            });
-        }
-        for letter in &changes.letters {
-            let error = dead_letter::Error {
-                worker: WORKER,
-                topic: &topics.alerts,
-                partition: -1,
-                offset: -1,
-                stage: "deliver",
-                reason: letter.reason,
-                message: &letter.message,
-            };
-            let mut headers = header(NOTIFICATION, &letter.idempotency_key)
-                .insert(Header { key: RECEIVER, value: Some(&letter.receiver) });
-            for (key, value) in error.headers() {
-                headers = headers.insert(Header { key, value: Some(value.as_ref()) });
-            }
-            outputs.push(Output {
-                topic: topics.dead_letters.clone(),
-                key: Some(letter.key.clone().into_bytes()),
-                value: Some(letter.body.to_vec()),
-                headers: Some(headers),
-                is_letter: true,
-            });
-        }
-        let state = |key: Key, value: Option<Vec<u8>>| Output {
-            topic: topics.state.clone(),
-            key: Some(key.text().into_bytes()),
-            value,
-            ..Output::default()
-        };
-        outputs.extend(changes.state.iter().map(|(key, value)| state(key.clone(), value.clone())));
-        for (partition, next) in std::mem::take(&mut self.offsets) {
-            outputs.push(state(Key::Offset(topics.alerts.clone(), partition), Some(offset_value(next))));
-        }
+        let offsets = std::mem::take(&mut self.offsets);
+        outputs::of(&self.parts.configuration.topics, changes, offsets, &mut outputs);
         outputs
     }
 

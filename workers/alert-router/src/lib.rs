@@ -21,6 +21,7 @@ pub mod labels;
 pub mod matcher;
 pub mod metrics;
 pub mod mute_time;
+pub mod outputs;
 pub mod payload;
 pub mod route;
 pub mod router;
