@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS recwatch.alerts
     started_at      DateTime64(3, 'UTC')   CODEC(Delta, ZSTD(1))  COMMENT 'end of the window with which it began to fire',
     group           Map(String, String)    CODEC(ZSTD(1))         COMMENT 'dimensions and their values',
     samples         Map(String, UInt64)    CODEC(ZSTD(1))         COMMENT 'what the value rests on',
-    attribution     Array(Tuple(dimensions String, values String, share Float64, entropy Float64)) CODEC(ZSTD(1)) COMMENT 'what carries the excess, the most concentrated first',
+    attribution     Array(Tuple(dimensions String, carried_by String, share Float64, entropy Float64)) CODEC(ZSTD(1)) COMMENT 'what carries the excess, the most concentrated first',
     summary         String                 CODEC(ZSTD(1))         COMMENT 'one sentence',
     traceparent     Nullable(String)       CODEC(ZSTD(1))         COMMENT 'of an example event',
     revision        UInt64                 CODEC(T64, ZSTD(1))    COMMENT 'raised by whoever recomputes a period',

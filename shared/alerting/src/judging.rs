@@ -50,7 +50,7 @@ pub(crate) fn evaluate(
     }
     if due {
         counts.evaluations += judged.len() as u64;
-        let attribution = strongest(kind, &judged);
+        let attribution = strongest(live, kind, &judged, rows);
         for item in &judged {
             settle(live, item, (end, terms), &attribution, counts, emit);
         }
@@ -120,12 +120,14 @@ fn judge(
 }
 
 /// What carries the excess, where somebody may want to know.
-fn strongest(kind: &RowKind, judged: &[Judged<'_>]) -> Vec<Attribution> {
+fn strongest(live: &LiveRule, kind: &RowKind, judged: &[Judged<'_>], rows: &[Row]) -> Vec<Attribution> {
     if judged.iter().all(|item| !item.judgement.breaches) {
         return Vec::new();
     }
     let excess = |item: &Judged<'_>| item.judgement.excess(item.value) * item.row.values[kind.weight].unwrap_or(1.0);
-    let groups: Vec<(&Group, f64)> = judged.iter().map(|item| (&item.row.group, excess(item))).collect();
+    // groups that are not judged carry nothing, but show which values there are
+    let others = rows.iter().filter(|row| live.rule.matches(&row.group)).map(|row| (&row.group, 0.0));
+    let groups: Vec<(&Group, f64)> = judged.iter().map(|item| (&item.row.group, excess(item))).chain(others).collect();
     attribute(&kind.dimensions, &groups)
 }
 

@@ -85,7 +85,7 @@ impl Kind {
             Self::OptionalText => &["Nullable(String)"],
             Self::TextMap => &["Map(String, String)"],
             Self::CountMap => &["Map(String, UInt64)"],
-            Self::Shares => &["Array(Tuple(dimensions String, values String, share Float64, entropy Float64))"],
+            Self::Shares => &["Array(Tuple(dimensions String, carried_by String, share Float64, entropy Float64))"],
         }
     }
 }
