@@ -30,11 +30,13 @@ pub struct Demo {
 const COURSE: Duration = Duration::from_secs(2 * 3_600 + 300);
 
 /// The episode is short: longer windows would smear it.
-const SHORT_WINDOWS: [&str; 4] = [
+const SHORT_WINDOWS: [&str; 6] = [
     "domain-drift.window=15m",
     "domain-drift.slide=1m",
+    "domain-drift.alerts.rules.gamma-high.every=5m",
     "cosine-decay.decay_rate_window=10m",
     "cosine-decay.decay_rate_slide=1m",
+    "cosine-decay.alerts.rules.half-life-halved.every=1m",
 ];
 
 /// Runs the demo and prints what it shows to standard output; whether all was well.
