@@ -20,7 +20,7 @@ pub fn kafka() -> ClientConfig {
     config
 }
 
-/// An instance with two stream threads.
+/// An instance, with two stream threads unless said otherwise.
 pub struct Instance {
     stop: Arc<AtomicBool>,
     pub readiness: Readiness,
@@ -29,7 +29,11 @@ pub struct Instance {
 
 impl Instance {
     pub fn run(topology: Topology, config: RuntimeConfig) -> Self {
-        let runtime = Runtime::new(topology, config, kafka(), 2, true).unwrap();
+        Self::with_threads(2, topology, config)
+    }
+
+    pub fn with_threads(threads: usize, topology: Topology, config: RuntimeConfig) -> Self {
+        let runtime = Runtime::new(topology, config, kafka(), threads, true).unwrap();
         let (stop, readiness) = (runtime.stop_switch(), runtime.readiness());
         Self { stop, readiness, thread: std::thread::spawn(move || runtime.run()) }
     }
