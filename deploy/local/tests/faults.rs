@@ -1,5 +1,5 @@
-//! What a worker writes does not depend on how it is run: one undisturbed process and one partition give the same rows as
-//! two processes and four partitions with kills at the worst moments. A case a worker.
+//! What a worker writes does not depend on how it is run: one undisturbed process and one partition give the same rows and
+//! alerts as two processes and four partitions with kills at the worst moments. A case a worker.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -81,7 +81,8 @@ impl Case {
         assert_eq!(hits.count(), kills.len(), "{:?}", run.summary().kills);
         run.stop().unwrap();
         let rows = |table: &str| std::fs::read_to_string(folder.path().join(format!("{table}.ndjson"))).unwrap();
-        worker.row_topics.iter().map(|topic| (topic.table, rows(topic.table))).collect()
+        let tables = worker.row_topics.iter().map(|topic| topic.table).chain(["alerts"]);
+        tables.map(|table| (table, rows(table))).collect()
     }
 
     fn check(&self) {
@@ -100,8 +101,15 @@ impl Case {
 
 #[test]
 fn session_entropy_writes_the_same_rows_whatever_is_killed() {
-    let case =
-        Case { worker: "session-entropy", settings: &[], recordings: || vec![clicks(4_000)], kills: [1_300, 2_600] };
+    let case = Case {
+        worker: "session-entropy",
+        // a rule that groups come to breach, and to breach no more, all the time
+        settings: &[
+            r#"alerts.rules.busy={ kind = "threshold", metric = "events", above = 8, fire_after = 1, resolve_after = 1 }"#,
+        ],
+        recordings: || vec![clicks(4_000)],
+        kills: [1_300, 2_600],
+    };
     case.check();
 }
 
@@ -110,7 +118,12 @@ fn cosine_decay_writes_the_same_rows_whatever_is_killed() {
     let case = Case {
         worker: "cosine-decay",
         // so that some items ask for retraining
-        settings: &["observations=3", "max_slope=0.0", "max_norm=1000.0"],
+        settings: &[
+            "observations=3",
+            "max_slope=0.0",
+            "max_norm=1000.0",
+            r#"alerts.rules.busy={ kind = "threshold", metric = "pairs", above = 6, fire_after = 1, resolve_after = 1 }"#,
+        ],
         recordings: || vec![items(), clicks(4_000)],
         // among the items' 1,400 versions and among the clicks
         kills: [900, 3_000],
@@ -123,7 +136,10 @@ fn domain_drift_writes_the_same_rows_whatever_is_killed() {
     let case = Case {
         worker: "domain-drift",
         // the past is kept, and compared with
-        settings: &["self_offset=30m"],
+        settings: &[
+            "self_offset=30m",
+            r#"alerts.rules.far={ kind = "deviation", metric = "w1", direction = "up", margin = 0.1, every = "5m", fire_after = 1, resolve_after = 1 }"#,
+        ],
         recordings: || vec![users(4_000)],
         kills: [1_300, 2_600],
     };
