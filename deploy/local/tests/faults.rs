@@ -6,6 +6,7 @@ use std::io::Cursor;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
+use serde_json::Value;
 use stack::generator::{Generator, ItemVectors, Shape, UserVectors, Vector};
 use stack::recording::{Content, Feed, Recording};
 use stack::replay::{Plan, Protocol, Run, find_worker};
@@ -19,7 +20,7 @@ const ITEMS: u32 = 50;
 struct Case {
     worker: &'static str,
     settings: &'static [&'static str],
-    recordings: fn() -> Vec<Recording>,
+    lines: fn() -> Vec<Lines>,
     /// Lines after which an instance is killed.
     kills: [u64; 2],
 }
@@ -27,35 +28,59 @@ struct Case {
 /// A whole replay is enough for a small machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-fn recording<T: Serialize>(content: Content, events: impl Iterator<Item = T>) -> Recording {
-    let lines: String = events.map(|event| serde_json::to_string(&event).unwrap() + "\n").collect();
-    Recording::from_reader("generated", content, Cursor::new(lines)).unwrap()
+/// Lines of a recording; two of three events have a trace.
+struct Lines {
+    content: Content,
+    events: Vec<Value>,
+}
+
+impl Lines {
+    fn of<T: Serialize>(content: Content, events: impl Iterator<Item = T>) -> Self {
+        let traced = |(number, event): (usize, T)| {
+            let mut event = serde_json::to_value(event).unwrap();
+            if number % 3 > 0 {
+                event["traceparent"] = format!("00-{:032x}-{:016x}-01", number + 1, number + 1).into();
+            }
+            event
+        };
+        Self { content, events: events.enumerate().map(traced).collect() }
+    }
+
+    fn recording(&self) -> Recording {
+        let lines: String = self.events.iter().map(|event| format!("{event}\n")).collect();
+        Recording::from_reader("generated", self.content, Cursor::new(lines)).unwrap()
+    }
 }
 
 fn shape(records: u64) -> Shape {
     Shape { items: ITEMS, ..Shape::load(17, START, records) }
 }
 
-fn clicks(records: usize) -> Recording {
-    recording(Content::Interactions, Generator::new(shape(records as u64)).take(records))
+fn clicks(records: usize) -> Lines {
+    Lines::of(Content::Interactions, Generator::new(shape(records as u64)).take(records))
 }
 
 /// The versions of two hours.
-fn items() -> Recording {
+fn items() -> Lines {
     let in_two_hours = |vector: &Vector| vector.event_time < START + 2 * 3_600_000;
     let is_met = |vector: &Vector| vector.entity_id.rsplit('-').next().unwrap().parse::<u32>().unwrap() < ITEMS;
-    recording(Content::ItemEmbeddings, ItemVectors::new(&shape(0)).take_while(in_two_hours).filter(is_met))
+    Lines::of(Content::ItemEmbeddings, ItemVectors::new(&shape(0)).take_while(in_two_hours).filter(is_met))
 }
 
-fn users(records: usize) -> Recording {
-    recording(Content::UserEmbeddings, UserVectors::load(&shape(0), records as u64).take(records))
+fn users(records: usize) -> Lines {
+    Lines::of(Content::UserEmbeddings, UserVectors::load(&shape(0), records as u64).take(records))
 }
 
 impl Case {
     /// Replays it and gives the exported tables by name.
-    fn replay(&self, partitions: i32, instances: u32, kills: &[u64]) -> BTreeMap<&'static str, String> {
+    fn replay(
+        &self,
+        lines: &[Lines],
+        (partitions, instances): (i32, u32),
+        kills: &[u64],
+    ) -> BTreeMap<&'static str, String> {
         let worker = find_worker(self.worker).unwrap();
-        let recordings = (self.recordings)();
+        let recordings: Vec<Recording> = lines.iter().map(Lines::recording).collect();
         let setting = |setting: &&str| format!("{}.{setting}", self.worker).parse().unwrap();
         let plan = Plan {
             workers: vec![worker],
@@ -87,8 +112,9 @@ impl Case {
 
     fn check(&self) {
         let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let undisturbed = self.replay(1, 1, &[]);
-        let disturbed = self.replay(4, 2, &self.kills);
+        let lines = (self.lines)();
+        let undisturbed = self.replay(&lines, (1, 1), &[]);
+        let disturbed = self.replay(&lines, (4, 2), &self.kills);
         for (table, rows) in &undisturbed {
             assert!(!rows.is_empty(), "{table} has no rows to compare");
             let mut pairs = rows.lines().zip(disturbed[table].lines());
@@ -96,7 +122,35 @@ impl Case {
             assert_eq!(other, None, "rows of {table}, undisturbed and disturbed");
             assert!(*rows == disturbed[table], "{table} does not end alike");
         }
+        for alert in undisturbed["alerts"].lines() {
+            check_trace(&serde_json::from_str(alert).unwrap(), &lines);
+        }
     }
+}
+
+/// Against a search through all events: an alert about a window's row has the trace of the least of the group's events there
+/// that have one.
+fn check_trace(alert: &Value, lines: &[Lines]) {
+    if alert["value"].is_null() {
+        assert_eq!(alert["traceparent"], Value::Null, "{alert}");
+        return;
+    }
+    let times = ["window_start", "window_end"].map(|time| alert[time].as_i64().unwrap());
+    let group = alert["group"].as_object().unwrap();
+    let is_in_group = |event: &Value| match group.get("kind") {
+        Some(kind) => group["target"] == event["domain"] || (kind == "pair" && group["sources"] == event["domain"]),
+        None => group.iter().all(|(name, value)| value.as_str() == Some(event[name].as_str().unwrap_or_default())),
+    };
+    // of decay rates, which are by domain alone, the events are items
+    let content = if group.len() == 1 { Content::ItemEmbeddings } else { lines[lines.len() - 1].content };
+    let events = lines.iter().filter(|lines| lines.content == content).flat_map(|lines| &lines.events);
+    let in_window = events.filter(|event| {
+        let time = event["event_time"].as_i64().unwrap();
+        times[0] < time && time <= times[1] && is_in_group(event)
+    });
+    let least =
+        in_window.filter(|event| event.get("traceparent").is_some()).min_by_key(|event| event["event_id"].as_str());
+    assert_eq!(alert["traceparent"], least.map_or(Value::Null, |event| event["traceparent"].clone()), "{alert}");
 }
 
 #[test]
@@ -107,7 +161,7 @@ fn session_entropy_writes_the_same_rows_whatever_is_killed() {
         settings: &[
             r#"alerts.rules.busy={ kind = "threshold", metric = "events", above = 8, fire_after = 1, resolve_after = 1 }"#,
         ],
-        recordings: || vec![clicks(4_000)],
+        lines: || vec![clicks(4_000)],
         kills: [1_300, 2_600],
     };
     case.check();
@@ -123,8 +177,9 @@ fn cosine_decay_writes_the_same_rows_whatever_is_killed() {
             "max_slope=0.0",
             "max_norm=1000.0",
             r#"alerts.rules.busy={ kind = "threshold", metric = "pairs", above = 6, fire_after = 1, resolve_after = 1 }"#,
+            r#"alerts.rules.changing={ kind = "threshold", metric = "updates", at_least = 1, fire_after = 1 }"#,
         ],
-        recordings: || vec![items(), clicks(4_000)],
+        lines: || vec![items(), clicks(4_000)],
         // among the items' 1,400 versions and among the clicks
         kills: [900, 3_000],
     };
@@ -140,7 +195,7 @@ fn domain_drift_writes_the_same_rows_whatever_is_killed() {
             "self_offset=30m",
             r#"alerts.rules.far={ kind = "deviation", metric = "w1", direction = "up", margin = 0.1, every = "5m", fire_after = 1, resolve_after = 1 }"#,
         ],
-        recordings: || vec![users(4_000)],
+        lines: || vec![users(4_000)],
         kills: [1_300, 2_600],
     };
     case.check();

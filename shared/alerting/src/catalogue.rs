@@ -80,4 +80,6 @@ pub struct Row {
     pub group: Group,
     /// The metrics in the order of the catalogue; `None` where the row has no such number.
     pub values: Vec<Option<f64>>,
+    /// The W3C trace context of an event that stands for it.
+    pub traceparent: Option<Box<str>>,
 }

@@ -122,7 +122,7 @@ impl Transition<'_> {
                 })
                 .collect(),
             summary: Text::from(summary.as_str()),
-            traceparent: None,
+            traceparent: self.seen.row.and_then(|row| row.traceparent.as_deref()).map(Text::from),
             revision,
         });
     }

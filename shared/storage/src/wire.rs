@@ -183,6 +183,12 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| damaged("a text is not UTF-8"))
     }
 
+    /// What has not been read.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Ends reading; nothing may be left.
     ///
     /// # Errors

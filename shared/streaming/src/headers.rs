@@ -1,8 +1,42 @@
-//! Kafka headers in one flat buffer, as [`OutputBuffer`](crate::output::OutputBuffer) keeps them.
+//! Kafka headers: those of a record, and in one flat buffer, as [`OutputBuffer`](crate::output::OutputBuffer) keeps them.
 //!
 //! Layout, little endian, per header: `name length: u16, name, value length: u32 (all ones: null), value`.
 
 const NULL: u32 = u32::MAX;
+
+/// The headers of a record. They are taken apart only when somebody asks, since few do.
+pub trait Headers {
+    /// The value of the last header of that name; `None` where there is none, or it has none.
+    fn last(&self, name: &str) -> Option<&[u8]>;
+
+    /// Appends all of them in the layout of [this module](self).
+    fn write(&self, into: &mut Vec<u8>);
+}
+
+/// Headers in the layout of [this module](self).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Flat<'a>(pub &'a [u8]);
+
+/// No headers.
+pub const NONE: &dyn Headers = &Flat(&[]);
+
+impl Headers for Flat<'_> {
+    fn last(&self, name: &str) -> Option<&[u8]> {
+        read(self.0).filter(|(other, _)| *other == name).last().and_then(|(_, value)| value)
+    }
+
+    fn write(&self, into: &mut Vec<u8>) {
+        into.extend_from_slice(self.0);
+    }
+}
+
+impl std::fmt::Debug for dyn Headers + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes);
+        f.debug_map().entries(read(&bytes)).finish()
+    }
+}
 
 /// Appends one header.
 pub fn write(into: &mut Vec<u8>, name: &str, value: Option<&[u8]>) {
@@ -38,16 +72,27 @@ pub fn read(mut bytes: &[u8]) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
 
 #[cfg(test)]
 mod tests {
+    use super::{Flat, Headers as _};
+
     #[test]
     fn headers_read_back_as_written() {
         let mut bytes = Vec::new();
         super::write(&mut bytes, "traceparent", Some(b"00-1-2-01"));
         super::write(&mut bytes, "empty", Some(b""));
         super::write(&mut bytes, "null", None);
+        super::write(&mut bytes, "null", Some(b"not any more"));
+        let flat = Flat(&bytes);
+        assert_eq!(flat.last("null"), Some(b"not any more".as_slice()));
+        assert_eq!((flat.last("empty"), flat.last("absent")), (Some(b"".as_slice()), None));
         let headers: Vec<_> = super::read(&bytes).collect();
         assert_eq!(
             headers,
-            [("traceparent", Some(b"00-1-2-01".as_slice())), ("empty", Some(b"".as_slice())), ("null", None)]
+            [
+                ("traceparent", Some(b"00-1-2-01".as_slice())),
+                ("empty", Some(b"".as_slice())),
+                ("null", None),
+                ("null", Some(b"not any more".as_slice())),
+            ]
         );
     }
 }

@@ -165,20 +165,30 @@ pub(crate) fn producer(base: &ClientConfig, transactional_id: &str, runtime: &Ru
 }
 
 /// A message as operators see it.
-pub(crate) fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
+pub(crate) fn record<'a>(message: &'a BorrowedMessage<'_>, headers: &'a dyn headers::Headers) -> Record<'a> {
     Record {
         key: message.key(),
         value: message.payload(),
         // a message without a timestamp cannot be judged by it
         timestamp: message.timestamp().to_millis().unwrap_or(i64::MAX),
         offset: message.offset(),
+        headers,
     }
 }
 
-/// Appends a message's headers.
-pub(crate) fn write_headers(message: &BorrowedMessage<'_>, into: &mut Vec<u8>) {
-    for header in message.headers().iter().flat_map(|headers| headers.iter()) {
-        headers::write(into, header.key, header.value);
+/// The headers of a message.
+pub(crate) struct MessageHeaders<'a>(pub(crate) &'a BorrowedMessage<'a>);
+
+impl headers::Headers for MessageHeaders<'_> {
+    fn last(&self, name: &str) -> Option<&[u8]> {
+        let headers = self.0.headers()?;
+        headers.iter().filter(|header| header.key == name).last().and_then(|header| header.value)
+    }
+
+    fn write(&self, into: &mut Vec<u8>) {
+        for header in self.0.headers().iter().flat_map(|headers| headers.iter()) {
+            headers::write(into, header.key, header.value);
+        }
     }
 }
 

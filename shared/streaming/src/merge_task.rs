@@ -11,7 +11,7 @@ use crate::operator::{Figure, Merge, Record, RestoreError, StateSize};
 use crate::output::{MergeOutput, OutputBuffer};
 use crate::progress::MergeProgress;
 use crate::state::{Loaded, encode, history_key};
-use crate::task::{HeaderWriter, Processed, Reached, Task, TaskError, TaskId, split_header, write_with_length};
+use crate::task::{Processed, Reached, Task, TaskError, TaskId, split_header, write_with_length};
 
 type Groups<S> = BTreeMap<Box<[u8]>, S>;
 
@@ -130,7 +130,7 @@ impl<M: Merge> Task for MergeTask<M> {
         self.id
     }
 
-    fn process(&mut self, record: &Record<'_>, _: HeaderWriter<'_>) -> Result<Processed, TaskError> {
+    fn process(&mut self, record: &Record<'_>) -> Result<Processed, TaskError> {
         let frames = record.value.unwrap_or_default();
         self.take_in(frames).map_err(|problem| TaskError { task: self.id, offset: record.offset, problem })?;
         self.position = record.offset + 1;
@@ -251,6 +251,7 @@ impl<M: Merge> Task for MergeTask<M> {
 mod tests {
     use super::*;
     use crate::frame::{write_command, write_watermark};
+    use crate::headers;
     use crate::output::OutputBuffer;
     use crate::state::StateLog;
     use crate::task::Step;
@@ -325,8 +326,9 @@ mod tests {
     }
 
     fn send(task: &mut MergeTask<Remembering>, frames: &[u8]) {
-        let record = Record { key: None, value: Some(frames), timestamp: 0, offset: task.position() };
-        assert_eq!(task.process(&record, &|_| {}).unwrap(), Processed::Done);
+        let record =
+            Record { key: None, value: Some(frames), timestamp: 0, offset: task.position(), headers: headers::NONE };
+        assert_eq!(task.process(&record).unwrap(), Processed::Done);
     }
 
     /// What a cut writes: history keys into the log; answers the rows and the number of history records.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use records::Rejection;
 
+use crate::headers::Headers;
 use crate::output::{FoldOutput, MergeOutput};
 
 /// A record as it came from Kafka.
@@ -22,6 +23,8 @@ pub struct Record<'a> {
     pub timestamp: i64,
     /// Offset in its partition.
     pub offset: i64,
+    /// Its headers.
+    pub headers: &'a dyn Headers,
 }
 
 /// Something that happened at an event time.

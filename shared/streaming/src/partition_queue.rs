@@ -16,7 +16,7 @@ use rdkafka::bindings as native;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
-use crate::headers;
+use crate::headers::{self, Headers};
 use crate::operator::Record;
 
 /// Messages of a partition taken at a time.
@@ -84,7 +84,7 @@ impl<C: ConsumerContext> Drop for PartitionQueue<C> {
 
 impl<'a> Fetched<'a> {
     /// The message as operators see it.
-    pub(crate) fn record(&self) -> Record<'a> {
+    pub(crate) fn record(&self) -> Record<'_> {
         let mut kind = native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message lives for 'a.
         let timestamp = unsafe { native::rd_kafka_message_timestamp(self.0, &raw mut kind) };
@@ -95,23 +95,43 @@ impl<'a> Fetched<'a> {
             // a message without a timestamp cannot be judged by it
             timestamp: if is_there { timestamp } else { i64::MAX },
             offset: self.0.offset,
+            headers: self,
         }
     }
 
-    /// Appends the message's headers.
-    pub(crate) fn write_headers(&self, into: &mut Vec<u8>) {
+    /// The message's headers, taken apart with the first call; `None` where it has none, which costs next to nothing.
+    fn native_headers(&self) -> Option<NonNull<native::rd_kafka_headers_t>> {
         let mut found = ptr::null_mut();
         // SAFETY: the message lives, and its headers live with it.
-        if unsafe { native::rd_kafka_message_headers(self.0, &raw mut found) }
-            != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
-        {
-            return;
-        }
+        let error = unsafe { native::rd_kafka_message_headers(self.0, &raw mut found) };
+        if error == native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR { NonNull::new(found) } else { None }
+    }
+
+    fn bytes(&self, start: *mut std::ffi::c_void, length: usize) -> Option<&'a [u8]> {
+        // SAFETY: librdkafka's pointers are null or have that many bytes behind them, as long as the message lives.
+        (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start.cast::<u8>(), length) })
+    }
+}
+
+impl Headers for Fetched<'_> {
+    fn last(&self, name: &str) -> Option<&[u8]> {
+        let found = self.native_headers()?;
+        let name = CString::new(name).ok()?;
+        let (mut value, mut length) = (ptr::null(), 0);
+        // SAFETY: the headers live, the name is read during the call only, and values live as long as the headers.
+        let error =
+            unsafe { native::rd_kafka_header_get_last(found.as_ptr(), name.as_ptr(), &raw mut value, &raw mut length) };
+        let is_there = error == native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+        if is_there { self.bytes(value.cast_mut(), length) } else { None }
+    }
+
+    fn write(&self, into: &mut Vec<u8>) {
+        let Some(found) = self.native_headers() else { return };
         for index in 0.. {
             let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0);
             // SAFETY: the headers live; behind the last one the call writes nothing and says so.
             let error = unsafe {
-                native::rd_kafka_header_get_all(found, index, &raw mut name, &raw mut value, &raw mut length)
+                native::rd_kafka_header_get_all(found.as_ptr(), index, &raw mut name, &raw mut value, &raw mut length)
             };
             if error != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
                 return;
@@ -120,10 +140,5 @@ impl<'a> Fetched<'a> {
             let name = unsafe { std::ffi::CStr::from_ptr(name) };
             headers::write(into, &name.to_string_lossy(), self.bytes(value.cast_mut(), length));
         }
-    }
-
-    fn bytes(&self, start: *mut std::ffi::c_void, length: usize) -> Option<&'a [u8]> {
-        // SAFETY: librdkafka's pointers are null or have that many bytes behind them, as long as the message lives.
-        (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start.cast::<u8>(), length) })
     }
 }

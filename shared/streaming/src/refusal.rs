@@ -8,7 +8,6 @@ use records::Rejection;
 use crate::headers;
 use crate::operator::Record;
 use crate::output::OutputBuffer;
-use crate::task::HeaderWriter;
 
 /// Name of the header that says how many bytes the value had before it was cut.
 pub const TRUNCATED_HEADER: &str = "recwatch.truncated.from.bytes";
@@ -26,22 +25,15 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    pub(crate) fn late(&self, record: &Record<'_>, original: HeaderWriter<'_>, message: &str, out: &mut OutputBuffer) {
-        self.hand_on(self.late, "watermark", "late", message, record, original, out);
+    pub(crate) fn late(&self, record: &Record<'_>, message: &str, out: &mut OutputBuffer) {
+        self.hand_on(self.late, "watermark", "late", message, record, out);
     }
 
-    pub(crate) fn dead_letter(
-        &self,
-        record: &Record<'_>,
-        original: HeaderWriter<'_>,
-        rejection: &Rejection,
-        out: &mut OutputBuffer,
-    ) {
+    pub(crate) fn dead_letter(&self, record: &Record<'_>, rejection: &Rejection, out: &mut OutputBuffer) {
         let reason = rejection.reason.name();
-        self.hand_on(self.dead_letters, "decode", reason, &rejection.message, record, original, out);
+        self.hand_on(self.dead_letters, "decode", reason, &rejection.message, record, out);
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn hand_on(
         &self,
         topic: u16,
@@ -49,11 +41,10 @@ impl Refusals {
         reason: &str,
         message: &str,
         record: &Record<'_>,
-        original: HeaderWriter<'_>,
         out: &mut OutputBuffer,
     ) {
         let mut bytes = Vec::new();
-        original(&mut bytes);
+        record.headers.write(&mut bytes);
         let error = records::dead_letter::Error {
             worker: &self.worker,
             topic: &self.source_topic,

@@ -13,7 +13,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::{Message, TopicPartitionList};
 
-use crate::kafka::{ASK, Reader, one, reader, record, write_headers};
+use crate::kafka::{ASK, MessageHeaders, Reader, one, reader, record};
 use crate::metadata::CommitMetadata;
 use crate::operator::RestoreError;
 use crate::state::{Packed, StateError, StateLog, pack};
@@ -305,7 +305,7 @@ impl Restorer {
             if message.offset() >= until {
                 return Ok(true);
             }
-            let result = task.process(&record(message), &|into| write_headers(message, into));
+            let result = task.process(&record(message, &MessageHeaders(message)));
             task.discard_outputs();
             match result {
                 Ok(Processed::Done) => Ok(task.position() >= until),

@@ -73,9 +73,6 @@ pub(crate) enum Processed {
     Closing,
 }
 
-/// Appends a record's headers in the layout of [`crate::headers`]; called only where a record is handed on whole.
-pub(crate) type HeaderWriter<'a> = &'a dyn Fn(&mut Vec<u8>);
-
 /// One partition's operator with its state and the outputs that wait for the next cut.
 pub(crate) trait Task: Send {
     /// Its name.
@@ -85,7 +82,7 @@ pub(crate) trait Task: Send {
     ///
     /// # Errors
     /// Where the task's own invariants are broken.
-    fn process(&mut self, record: &Record<'_>, headers: HeaderWriter<'_>) -> Result<Processed, TaskError>;
+    fn process(&mut self, record: &Record<'_>) -> Result<Processed, TaskError>;
 
     /// The next offset it expects.
     fn position(&self) -> i64;

@@ -241,7 +241,7 @@ impl StreamThread {
             if record.offset < task.position() {
                 return ControlFlow::Continue(());
             }
-            match task.process(&record, &|into| fetched.write_headers(into)) {
+            match task.process(&record) {
                 Ok(Processed::Done) => {
                     oldest.get_or_insert(record.timestamp);
                     ControlFlow::Continue(())

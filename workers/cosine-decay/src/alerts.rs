@@ -1,9 +1,7 @@
 //! What alert rules see of the rows.
 
-use alerting::{Metric, Row, RowKind};
-use grouping::{Dimension, Grouping};
-
-use crate::summary::Summary;
+use alerting::{Metric, RowKind};
+use grouping::Dimension;
 
 /// The name of rows of pairs, that of their table.
 pub const PAIRS: &str = "cosine_decay";
@@ -37,13 +35,4 @@ pub fn rates_kind(window: i64, slide: i64) -> RowKind {
         Metric::of("retention_24h", 0.0, f64::INFINITY),
     ];
     RowKind { name: RATES, dimensions: vec![Dimension::Domain.name()], metrics, weight: 0, window, slide }
-}
-
-/// A group's row.
-pub(crate) fn row<S: Summary>(grouping: &Grouping, group: &[u8], summary: &S) -> Row {
-    let values = grouping.values(group);
-    Row {
-        group: grouping.dimensions().map(|dimension| (*values[dimension as usize]).into()).collect(),
-        values: summary.values(),
-    }
 }

@@ -16,6 +16,11 @@ pub trait ClickEvent: Timed {
 
     /// A dimension's value; empty where the event has none.
     fn dimension(&self, dimension: Dimension) -> &str;
+
+    /// The W3C trace context that the event came with.
+    fn traceparent(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// An item's vector changes.
@@ -28,6 +33,11 @@ pub trait ItemEvent: Timed {
 
     /// The new version; `None` where the item is deleted.
     fn version(&self) -> Option<NewVersion<'_>>;
+
+    /// The W3C trace context that the event came with.
+    fn traceparent(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// A new version of an item's vector.

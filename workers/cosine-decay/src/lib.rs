@@ -4,7 +4,7 @@
 //! [`clicks::ClicksFold`] makes pairs of the clicks of one source partition, with the items' vectors as of their time, from
 //! the [`table::ItemTable`] that every instance holds whole, and reduces each slide to [`clicks::PairSummary`]s, one a
 //! group; [`items::ItemsFold`] feeds that table, reduces each slide to [`items::RateSummary`]s, one a domain, and asks for
-//! retraining; [`merge::GroupMerge`] adds those of all partitions and emits a closed window's rows. All of it is pure.
+//! retraining; [`grouping::GroupMerge`] adds those of all partitions and emits a closed window's rows. All of it is pure.
 
 pub mod alerts;
 pub mod avro;
@@ -12,7 +12,6 @@ pub mod clicks;
 pub mod config;
 pub mod event;
 pub mod items;
-pub mod merge;
 pub mod rows;
 pub mod settings;
 pub mod source;

@@ -9,11 +9,11 @@ use cosine_decay::avro::{AvroRows, SchemaIds};
 use cosine_decay::clicks::{ClicksFold, PairSummary};
 use cosine_decay::config::{Configuration, defaults};
 use cosine_decay::items::{ItemsFold, RateSummary};
-use cosine_decay::merge::GroupMerge;
 use cosine_decay::rows::ALERTS_TOPIC;
 use cosine_decay::settings::Settings;
 use cosine_decay::source::{Interactions, ItemEmbeddings};
 use cosine_decay::table::ItemTable;
+use grouping::GroupMerge;
 use records::{Alert, CosineDecay, DecayRate, Decoder, DecoderConfig, Input, Registry, RetrainRequest};
 use service::{Arguments, Program};
 use streaming::window::Windows;
@@ -84,8 +84,8 @@ fn pipelines(configuration: &Configuration, ids: SchemaIds, registry: Option<&Re
     let alerts = alert_stages(configuration, RATES, ids.alerts);
     let merge = move || {
         let Settings { rate_windows, revision, .. } = for_merge;
-        GroupMerge::<RateSummary, _>::new(rate_windows, for_merge.rate_limit(), revision, AvroRows::new(ids))
-            .with_alerts(alerts())
+        let limit = for_merge.rate_limit();
+        GroupMerge::<RateSummary, _>::new(rate_windows, limit, revision, AvroRows::new(ids), alerts())
     };
     let topic = configuration.items.topic.clone();
     let items = Pipeline::looking_up(&table, topic, time(settings.rate_windows), fold, merge).feeding();
@@ -96,8 +96,8 @@ fn pipelines(configuration: &Configuration, ids: SchemaIds, registry: Option<&Re
     let fold = move || (Interactions(decoder()), ClicksFold::new(&for_fold));
     let alerts = alert_stages(configuration, PAIRS, ids.alerts);
     let merge = move || {
-        GroupMerge::<PairSummary, _>::new(windows, settings.pairs_limit(), settings.revision, AvroRows::new(ids))
-            .with_alerts(alerts())
+        let (limit, revision) = (settings.pairs_limit(), settings.revision);
+        GroupMerge::<PairSummary, _>::new(windows, limit, revision, AvroRows::new(ids), alerts())
     };
     let topic = configuration.source.topic.clone();
     vec![items, Pipeline::looking_up(&table, topic, time(windows), fold, merge)]

@@ -1,6 +1,6 @@
 //! The rows that leave the worker, and what turns them into bytes.
 
-use crate::summary::Group;
+use grouping::Group;
 
 /// Index of the topic of [`PairsRow`]s among the worker's output topics.
 pub const PAIRS_TOPIC: u16 = 0;

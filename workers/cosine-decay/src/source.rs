@@ -2,6 +2,7 @@
 
 use grouping::Dimension;
 use records::{DecodeError, Decoder, EmbeddingUpdated, EntityKind, Interaction, Reason, Rejection};
+use streaming::headers::Headers;
 use streaming::operator::{Record, Source, SourceError, Timed};
 
 use crate::event::{ClickEvent, ItemEvent, NewVersion};
@@ -20,12 +21,13 @@ impl Source for Interactions {
     type Event<'a> = Click<'a>;
 
     fn decode<'a>(&mut self, record: &Record<'a>) -> Result<Click<'a>, SourceError> {
-        self.0.decode(record.key, record.value).map(Click).map_err(source_error)
+        let interaction = self.0.decode(record.key, record.value).map_err(source_error)?;
+        Ok(Click(interaction, record.headers))
     }
 }
 
 /// An interaction as the fold sees it.
-pub struct Click<'a>(Interaction<'a>);
+pub struct Click<'a>(Interaction<'a>, &'a dyn Headers);
 
 impl Timed for Click<'_> {
     fn event_time(&self) -> i64 {
@@ -49,6 +51,10 @@ impl ClickEvent for Click<'_> {
     fn dimension(&self, dimension: Dimension) -> &str {
         dimension.of(&self.0)
     }
+
+    fn traceparent(&self) -> Option<&str> {
+        grouping::traceparent(self.1)
+    }
 }
 
 /// Decodes the vectors of items. The decoder must know the vectors' length.
@@ -63,7 +69,7 @@ impl Source for ItemEmbeddings {
         }
         let embedding = self.0.decode(record.key, record.value).map_err(source_error)?;
         match embedding.entity {
-            EntityKind::Item => Ok(ItemChange::Version(embedding)),
+            EntityKind::Item => Ok(ItemChange::Version(embedding, record.headers)),
             EntityKind::User => {
                 Err(Rejection::new(Reason::BadValue, "entity is USER: this topic holds the vectors of items").into())
             }
@@ -84,8 +90,8 @@ fn deleted_item(key: Option<&[u8]>) -> Result<&str, Rejection> {
 
 /// An item's new version or its end, as the fold sees it.
 pub enum ItemChange<'a> {
-    /// It has a new vector.
-    Version(EmbeddingUpdated<'a>),
+    /// It has a new vector; with the headers of its record.
+    Version(EmbeddingUpdated<'a>, &'a dyn Headers),
     /// It is gone from its tombstone's Kafka timestamp on.
     Deleted {
         /// The item.
@@ -98,7 +104,7 @@ pub enum ItemChange<'a> {
 impl Timed for ItemChange<'_> {
     fn event_time(&self) -> i64 {
         match self {
-            Self::Version(embedding) => embedding.event_time,
+            Self::Version(embedding, _) => embedding.event_time,
             Self::Deleted { time, .. } => *time,
         }
     }
@@ -107,25 +113,32 @@ impl Timed for ItemChange<'_> {
 impl ItemEvent for ItemChange<'_> {
     fn item_id(&self) -> &str {
         match self {
-            Self::Version(embedding) => &embedding.entity_id,
+            Self::Version(embedding, _) => &embedding.entity_id,
             Self::Deleted { item_id, .. } => item_id,
         }
     }
 
     fn event_id(&self) -> &str {
         match self {
-            Self::Version(embedding) => &embedding.event_id,
+            Self::Version(embedding, _) => &embedding.event_id,
             Self::Deleted { .. } => "",
         }
     }
 
     fn version(&self) -> Option<NewVersion<'_>> {
         match self {
-            Self::Version(embedding) => Some(NewVersion {
+            Self::Version(embedding, _) => Some(NewVersion {
                 domain: &embedding.domain,
                 model_version: &embedding.model_version,
                 vector: &embedding.vector,
             }),
+            Self::Deleted { .. } => None,
+        }
+    }
+
+    fn traceparent(&self) -> Option<&str> {
+        match self {
+            Self::Version(_, headers) => grouping::traceparent(*headers),
             Self::Deleted { .. } => None,
         }
     }
@@ -134,6 +147,7 @@ impl ItemEvent for ItemChange<'_> {
 #[cfg(test)]
 mod tests {
     use records::{DecoderConfig, FixedSchemas, Format};
+    use streaming::headers;
 
     use super::*;
 
@@ -147,7 +161,8 @@ mod tests {
             r#"{{"event_id":"e","entity":"{entity}","entity_id":"i","domain":"d","model_version":"m",
                 "vector":{vector},"event_time":7}}"#
         );
-        let record = Record { key: None, value: Some(value.as_bytes()), timestamp: 0, offset: 0 };
+        let record =
+            Record { key: None, value: Some(value.as_bytes()), timestamp: 0, offset: 0, headers: headers::NONE };
         let event = source().decode(&record).map_err(|error| error.to_string())?;
         assert_eq!((event.item_id(), event.event_id(), event.event_time()), ("i", "e", 7));
         Ok(event.version().unwrap().vector.to_vec())
@@ -165,7 +180,7 @@ mod tests {
     #[test]
     fn a_tombstone_deletes_its_keys_item() {
         let delete = |key: Option<&[u8]>| {
-            let record = Record { key, value: None, timestamp: 70, offset: 0 };
+            let record = Record { key, value: None, timestamp: 70, offset: 0, headers: headers::NONE };
             let event = source().decode(&record).map_err(|error| error.to_string())?;
             assert!(event.version().is_none());
             Ok::<_, String>((event.item_id().to_owned(), event.event_time()))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use storage::wire::{self, Reader, damaged};
 use streaming::operator::RestoreError;
 
-use crate::summary::Summary;
+use crate::summary::Sliding;
 
 /// Shares by group.
 pub(crate) type Groups<S> = BTreeMap<Box<[u8]>, S>;
@@ -33,7 +33,7 @@ impl<S> Default for WindowSums<S> {
     }
 }
 
-impl<S: Summary> WindowSums<S> {
+impl<S: Sliding> WindowSums<S> {
     /// Adds the shares of a pane.
     pub(crate) fn enter(&mut self, pane_end: i64, groups: Groups<S>) {
         if groups.is_empty() {

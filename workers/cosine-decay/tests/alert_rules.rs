@@ -32,7 +32,7 @@ fn fired(evaluations: i64, halved: i64) -> Vec<(String, i64)> {
             let half_life = (10.0 + number as f64) * wandered.exp() * factor;
             let lambda = std::f64::consts::LN_2 / half_life;
             let values = [500.0, lambda, half_life, (-24.0 * lambda).exp()].map(Some).to_vec();
-            Row { group: [format!("d{number:02}").into()].into(), values }
+            Row { group: [format!("d{number:02}").into()].into(), values, traceparent: None }
         });
         let rows: Vec<Row> = rows.collect();
         evaluator.close(at * EVERY, &rows, &mut |alert| {

@@ -1,6 +1,7 @@
 //! What alert rules see of the rows.
 
 use alerting::{Metric, Row, RowKind};
+use grouping::Example;
 
 use crate::rows::DriftRow;
 
@@ -29,7 +30,7 @@ pub fn row_kind(window: i64, slide: i64) -> RowKind {
 }
 
 /// What rules see of a row.
-pub(crate) fn row(row: &DriftRow<'_>) -> Row {
+pub(crate) fn row(row: &DriftRow<'_>, example: Option<&Example>) -> Row {
     let (distance, coefficient) = (&row.distance, row.distance.coefficient);
     Row {
         group: [row.kind.name(), row.sources, row.target].map(Into::into).into(),
@@ -47,5 +48,6 @@ pub(crate) fn row(row: &DriftRow<'_>) -> Row {
             distance.sinkhorn,
             Some(distance.out_of_range as f64),
         ],
+        traceparent: example.map(|example| example.traceparent().into()),
     }
 }

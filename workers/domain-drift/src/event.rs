@@ -15,4 +15,9 @@ pub trait VectorEvent: Timed {
 
     /// The vector: of the configured length, finite, and not all zero.
     fn vector(&self) -> &[f32];
+
+    /// The W3C trace context that the event came with.
+    fn traceparent(&self) -> Option<&str> {
+        None
+    }
 }

@@ -70,7 +70,9 @@ where
     type Table = NoTable;
 
     fn apply(&mut self, event: &S::Event<'_>, _: &mut FoldOutput) {
-        self.users.apply(event.event_time(), event.domain(), event.user_id(), event.event_id(), event.vector());
+        let (domain, event_id) = (event.domain(), event.event_id());
+        self.users.apply(event.event_time(), domain, event.user_id(), event_id, event.vector());
+        self.users.offer_example(event.event_time(), domain, event_id, || event.traceparent());
     }
 
     fn next_end(&self, after: i64) -> Option<i64> {

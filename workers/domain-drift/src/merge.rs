@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use alerting::{AlertStage, Row};
+use grouping::Example;
 use storage::wire::{self, Reader};
 use streaming::operator::{Figure, Merge, RestoreError, StateSize};
 use streaming::output::MergeOutput;
@@ -40,7 +41,7 @@ pub struct DriftMerge<E> {
     closed: Option<i64>,
     encoder: E,
     overflowed: u64,
-    alerts: Option<AlertStage>,
+    alerts: AlertStage,
     /// The rows of the window that is being closed, where alert rules look at them.
     judged: Option<Vec<Row>>,
     told: fn(&Pin, Pinned),
@@ -64,7 +65,7 @@ impl<E: RowEncoder> DriftMerge<E> {
             closed: None,
             encoder,
             overflowed: 0,
-            alerts: None,
+            alerts: AlertStage::default(),
             judged: None,
             told: |_, _| (),
             samples: Vec::new(),
@@ -80,7 +81,7 @@ impl<E: RowEncoder> DriftMerge<E> {
     /// The same merge, whose rows are judged by alert rules.
     #[must_use]
     pub fn with_alerts(self, alerts: AlertStage) -> Self {
-        Self { alerts: Some(alerts), ..self }
+        Self { alerts, ..self }
     }
 
     /// Makes a window a domain's reference.
@@ -199,7 +200,11 @@ impl<E: RowEncoder> DriftMerge<E> {
             revision: self.revision,
         };
         if let Some(judged) = &mut self.judged {
-            judged.push(alerts::row(&row));
+            let mut example = target_summary.example.clone();
+            if kind == Kind::Pair {
+                Example::keep_least(&mut example, source.example.as_ref());
+            }
+            judged.push(alerts::row(&row, example.as_ref()));
         }
         let encoder = &mut self.encoder;
         out.records.push(DRIFT_TOPIC, None, row.key().as_bytes(), |into| encoder.drift(&row, into));
@@ -257,13 +262,11 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
 
     fn close(&mut self, end: i64, groups: BTreeMap<Box<[u8]>, Summary>, out: &mut MergeOutput) {
         let domains = self.limit(groups);
-        self.judged = self.alerts.as_ref().is_some_and(|alerts| alerts.wants(end)).then(Vec::new);
+        self.judged = self.alerts.wants(end).then(Vec::new);
         self.emit_pairs(end, &domains, out);
         self.emit_self_drift(end, &domains, out);
         let rows = self.judged.take().unwrap_or_default();
-        if let Some(alerts) = &mut self.alerts {
-            alerts.close(end, || rows, out);
-        }
+        self.alerts.close(end, || rows, out);
         self.remember(end, &domains, out);
         self.closed = Some(end);
         self.samples = domains.into_iter().map(|(domain, summary)| (domain, summary.users)).collect();
@@ -273,18 +276,16 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
     fn figures(&self) -> Vec<Figure<'_>> {
         let samples = self.samples.iter();
         let samples = samples.map(|(domain, users)| Figure { name: "samples", of: domain, value: *users });
-        samples.chain(self.alerts.iter().flat_map(AlertStage::figures)).collect()
+        samples.chain(self.alerts.figures()).collect()
     }
 
     fn size(&self) -> StateSize {
-        let (history, alerts) = (self.history.size(), self.alerts.as_ref().map(AlertStage::size).unwrap_or_default());
+        let (history, alerts) = (self.history.size(), self.alerts.size());
         StateSize { keys: history.keys + alerts.keys, bytes: history.bytes + alerts.bytes }
     }
 
     fn begin(&mut self, out: &mut MergeOutput) {
-        if let Some(alerts) = &mut self.alerts {
-            alerts.begin(out);
-        }
+        self.alerts.begin(out);
     }
 
     fn snapshot(&self, into: &mut Vec<u8>) {
@@ -294,9 +295,7 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
         wire::put_signed(into, i128::from(self.closed.unwrap_or_default()));
         self.history.encode_awaited(into);
         let mut state = Vec::new();
-        if let Some(alerts) = &self.alerts {
-            alerts.snapshot(&mut state);
-        }
+        self.alerts.snapshot(&mut state);
         wire::put_bytes(into, &state);
     }
 
@@ -310,9 +309,7 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
         self.history.decode_awaited(&mut reader)?;
         let state = if has_alerts { reader.bytes()? } else { &[] };
         reader.finish()?;
-        if let Some(alerts) = &mut self.alerts {
-            alerts.restore(state)?;
-        }
+        self.alerts.restore(state)?;
         (self.overflowed, self.closed) = (overflowed, closed);
         Ok(())
     }
@@ -326,9 +323,7 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
     }
 
     fn recall(&mut self, key: &str, bytes: &[u8]) -> Result<(), RestoreError> {
-        if let Some(alerts) = &mut self.alerts
-            && alerts.recall(key, bytes)?
-        {
+        if self.alerts.recall(key, bytes)? {
             return Ok(());
         }
         let shape = &self.shape;

@@ -4,9 +4,10 @@
 //! from them, which gives the same bits, since they are integers.
 //!
 //! Layout: version; last closed end; users (domain, id, whether a vector counts: end of its pane, version); panes (end,
-//! updates: user, time, event id, version). A version is its places, and its vector where samples are taken. Users are
+//! updates: user, time, event id, version); examples of domains. A version is its places, and its vector where samples are taken. Users are
 //! numbered in the order in which they come.
 
+use grouping::Examples;
 use storage::Text;
 use storage::wire::{self, Reader, damaged};
 use streaming::operator::RestoreError;
@@ -45,6 +46,7 @@ pub(crate) fn write(users: &Users, into: &mut Vec<u8>) {
             put_version(into, &users.versions, update.version);
         }
     }
+    users.examples.write(into);
 }
 
 /// Reads a state that [`write`] has written under the same rules.
@@ -93,6 +95,7 @@ pub(crate) fn read(bytes: &[u8], rules: Rules) -> Result<Users, RestoreError> {
             users.wait(end, Update { user, version, time, event_id });
         }
     }
+    users.examples = Examples::read(&mut reader)?;
     reader.finish()?;
     if indices.iter().any(|index| !Users::is_live(&users.slab[*index])) {
         return Err(damaged("a user without vectors"));

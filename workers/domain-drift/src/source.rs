@@ -1,6 +1,7 @@
 //! The user-embedding topic as the fold's source.
 
 use records::{DecodeError, Decoder, EmbeddingUpdated, EntityKind, Reason, Rejection};
+use streaming::headers::Headers;
 use streaming::operator::{Record, Source, SourceError, Timed};
 
 use crate::event::VectorEvent;
@@ -16,7 +17,7 @@ impl Source for UserEmbeddings {
             Ok(embedding) if embedding.entity == EntityKind::Item => {
                 Err(Rejection::new(Reason::BadValue, "entity is ITEM: this topic holds the vectors of users").into())
             }
-            Ok(embedding) => Ok(UserVector(embedding)),
+            Ok(embedding) => Ok(UserVector(embedding, record.headers)),
             Err(DecodeError::Rejected(rejection)) => Err(SourceError::Rejected(rejection)),
             Err(DecodeError::NoAnswer(error)) => Err(SourceError::NotNow(error.to_string())),
         }
@@ -24,7 +25,7 @@ impl Source for UserEmbeddings {
 }
 
 /// A user's vector as the fold sees it.
-pub struct UserVector<'a>(EmbeddingUpdated<'a>);
+pub struct UserVector<'a>(EmbeddingUpdated<'a>, &'a dyn Headers);
 
 impl Timed for UserVector<'_> {
     fn event_time(&self) -> i64 {
@@ -48,11 +49,16 @@ impl VectorEvent for UserVector<'_> {
     fn vector(&self) -> &[f32] {
         &self.0.vector
     }
+
+    fn traceparent(&self) -> Option<&str> {
+        grouping::traceparent(self.1)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use records::{DecoderConfig, FixedSchemas, Format};
+    use streaming::headers;
 
     use super::*;
 
@@ -63,7 +69,8 @@ mod tests {
             r#"{{"event_id":"e","entity":"{entity}","entity_id":"u","domain":"d","model_version":"m",
                 "vector":{vector},"event_time":7}}"#
         );
-        let record = Record { key: None, value: Some(value.as_bytes()), timestamp: 0, offset: 0 };
+        let record =
+            Record { key: None, value: Some(value.as_bytes()), timestamp: 0, offset: 0, headers: headers::NONE };
         match source.decode(&record) {
             Ok(event) => Ok(event.vector().to_vec()),
             Err(error) => Err(error.to_string()),

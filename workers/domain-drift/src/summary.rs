@@ -1,5 +1,6 @@
 //! A domain's share of one window: what folds reduce their users to, and what merges add.
 
+use grouping::{Example, WithExample, write_example};
 use measures::{Histogram, Moments};
 use storage::wire::{self, Reader, damaged};
 use streaming::operator::RestoreError;
@@ -50,6 +51,8 @@ pub struct Summary {
     pub directions: Vec<DirectionSums>,
     /// The users with the smallest hashes, in the order of these, and of the vectors' bits where they are equal.
     pub sample: Vec<Sampled>,
+    /// The example among its events.
+    pub example: Option<Example>,
 }
 
 impl Summary {
@@ -57,7 +60,7 @@ impl Summary {
     #[must_use]
     pub fn empty(shape: &Shape) -> Self {
         let directions = vec![DirectionSums::default(); shape.directions];
-        Self { users: 0, out_of_range: 0, overflowed: 0, directions, sample: Vec::new() }
+        Self { users: 0, out_of_range: 0, overflowed: 0, directions, sample: Vec::new(), example: None }
     }
 
     /// Adds another share of the same shape.
@@ -73,6 +76,7 @@ impl Summary {
             self.sample.extend(other.sample.iter().cloned());
             self.order_sample(shape.sample);
         }
+        Example::keep_least(&mut self.example, other.example.as_ref());
     }
 
     /// Adds the share of a domain that is one too many.
@@ -93,6 +97,7 @@ impl Summary {
 
     /// Appends its bytes: some three for each bin that is not empty.
     pub fn encode(&self, into: &mut Vec<u8>) {
+        write_example(self.example.as_ref(), into);
         into.push(VERSION);
         for count in [self.users, self.out_of_range, self.overflowed, self.directions.len() as u64] {
             wire::put_u64(into, count);
@@ -120,6 +125,11 @@ impl Summary {
     /// # Errors
     /// Where the bytes are none of it, of another version, or of another shape.
     pub fn decode(bytes: &[u8], shape: &Shape) -> Result<Self, RestoreError> {
+        let WithExample { share, example } = WithExample::decode(bytes, |bytes| Self::decode_sums(bytes, shape))?;
+        Ok(Self { example, ..share })
+    }
+
+    fn decode_sums(bytes: &[u8], shape: &Shape) -> Result<Self, RestoreError> {
         let mut reader = Reader::new(bytes);
         reader.version(VERSION)?;
         let mut summary =

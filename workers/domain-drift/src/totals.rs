@@ -67,6 +67,7 @@ impl Totals {
             overflowed: 0,
             directions: counts.zip(&self.moments).map(sums).collect(),
             sample: Vec::new(),
+            example: None,
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use grouping::Examples;
 use hashbrown::HashTable;
 use storage::{Slab, Text};
 use streaming::operator::StateSize;
@@ -80,6 +81,8 @@ pub(crate) struct Users {
     pub(crate) domains: Slab<Domain>,
     by_name: BTreeMap<Box<str>, u32>,
     pub(crate) versions: Versions,
+    /// Of the events of domains.
+    pub(crate) examples: Examples,
     /// Vectors above the last closed end, by the end of their pane.
     pub(crate) panes: BTreeMap<i64, Pane>,
     /// The users who have come to count with the pane that ends there; those with a newer vector since are in its list too.
@@ -99,6 +102,7 @@ impl Users {
             domains: Slab::default(),
             by_name: BTreeMap::new(),
             versions: Versions::new(shape.directions, if shape.sample > 0 { shape.dimensions } else { 0 }),
+            examples: Examples::default(),
             panes: BTreeMap::new(),
             leaving: BTreeMap::new(),
             closed: None,
@@ -132,6 +136,17 @@ impl Users {
         versions.replace(update.version, places, vector);
         update.time = time;
         update.event_id = Text::new(event_id);
+    }
+
+    /// Lets an event that was taken in stand for its domain, if it comes with a trace.
+    pub(crate) fn offer_example<'a>(
+        &mut self,
+        time: i64,
+        domain: &str,
+        event_id: &str,
+        traceparent: impl FnOnce() -> Option<&'a str>,
+    ) {
+        self.examples.offer(self.rules.windows.pane_end(time), domain.as_bytes(), event_id, traceparent);
     }
 
     /// The number of a user, who is made known where needed.
@@ -193,7 +208,9 @@ impl Users {
     pub(crate) fn close(&mut self, end: i64) {
         debug_assert!(self.closed.is_none_or(|closed| end > closed), "window ends are closed in order");
         self.closed = Some(end);
-        self.evict(self.rules.windows.start(end));
+        let start = self.rules.windows.start(end);
+        self.examples.close(start, end);
+        self.evict(start);
         while let Some(entry) = self.panes.first_entry()
             && *entry.key() <= end
         {
@@ -283,6 +300,7 @@ impl Users {
 
     fn summary(&self, domain: &Domain) -> Summary {
         let mut summary = domain.totals.summary(&self.rules.projector.scale());
+        summary.example = self.examples.of(domain.name.as_bytes()).cloned();
         let size = self.rules.sample;
         let mut users = domain.totals.by_hash.iter().peekable();
         // beyond the size only those whose hash is that of the last: their vectors decide then
@@ -319,6 +337,7 @@ impl Users {
             + self.domains.bytes()
             + domains.sum::<usize>()
             + self.versions.bytes()
+            + self.examples.bytes()
             + panes
             + leaving
             + self.heap_bytes;

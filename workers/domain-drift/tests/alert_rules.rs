@@ -34,7 +34,7 @@ fn told(windows: i64, drifts: i64) -> Vec<(String, String, i64)> {
             let values =
                 [users, users, 0.1, 0.2, 0.9 * level, 0.01, 1.0, level, gamma, 0.25, 0.0, 0.0].map(Some).to_vec();
             let target = format!("d{number:02}");
-            Row { group: ["pair", "a", &target].map(Into::into).into(), values }
+            Row { group: ["pair", "a", &target].map(Into::into).into(), values, traceparent: None }
         });
         let rows: Vec<Row> = rows.collect();
         evaluator.close(at * WINDOW, &rows, &mut |alert| {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
+use alerting::AlertStage;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use grouping::{Dimension, Grouping};
+use grouping::{Dimension, GroupMerge, Grouping, WithExample};
 use measures::{Bins, Estimator, Normalise, Scorer};
 use records::{Reason, Rejection};
 use session_entropy::avro::AvroRows;
 use session_entropy::event::SessionEvent;
 use session_entropy::fold::SessionFold;
-use session_entropy::merge::GroupMerge;
 use session_entropy::settings::Settings;
 use session_entropy::summary::Summary;
 use streaming::operator::{Fold, Merge, NoTable, Record, Source, SourceError, Timed};
@@ -59,6 +59,7 @@ impl Source for NoSource {
 }
 
 type BenchFold = SessionFold<NoSource, AvroRows>;
+type BenchMerge = GroupMerge<Summary, AvroRows>;
 
 fn settings() -> Settings {
     use Dimension::{AbGroup, Domain, RecStrategy, UserSegment};
@@ -94,7 +95,7 @@ fn events(count: usize, rate: i64, live: u64) -> Vec<Event> {
         .collect()
 }
 
-fn play(fold: &mut BenchFold, merge: &mut GroupMerge<AvroRows>, events: &[Event]) -> usize {
+fn play(fold: &mut BenchFold, merge: &mut BenchMerge, events: &[Event]) -> usize {
     let mut out = FoldOutput::new(1);
     let (mut watermark, mut next, mut rows) = (i64::MIN, i64::MAX, 0);
     let mut closed = i64::MIN;
@@ -111,7 +112,7 @@ fn play(fold: &mut BenchFold, merge: &mut GroupMerge<AvroRows>, events: &[Event]
             out = FoldOutput::new(1);
             fold.close(next, &NoTable, &mut out);
             closed = next;
-            let mut groups: BTreeMap<Box<[u8]>, Summary> = BTreeMap::new();
+            let mut groups: BTreeMap<Box<[u8]>, WithExample<Summary>> = BTreeMap::new();
             for (_, _, group, summary) in out.summaries() {
                 groups.insert(group.into(), merge.decode(summary).unwrap());
             }
@@ -122,6 +123,11 @@ fn play(fold: &mut BenchFold, merge: &mut GroupMerge<AvroRows>, events: &[Event]
         }
     }
     rows
+}
+
+fn new_merge() -> BenchMerge {
+    let settings = settings();
+    GroupMerge::new(settings.windows, settings.limit(), 1, AvroRows::new(1, 2), AlertStage::default())
 }
 
 fn new_fold() -> BenchFold {
@@ -138,7 +144,7 @@ fn benches(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(events.len() as u64));
         group.bench_function(format!("fold and merge, {name}"), |bencher| {
             bencher.iter_batched(
-                || (new_fold(), GroupMerge::new(&settings(), AvroRows::new(1, 2))),
+                || (new_fold(), new_merge()),
                 |(mut fold, mut merge)| {
                     black_box(play(&mut fold, &mut merge, &events));
                     (fold, merge)

@@ -50,12 +50,12 @@ impl RowEncoder for AvroRows {
     }
 
     fn entropy(&mut self, row: &EntropyRow<'_>, into: &mut Vec<u8>) {
-        let (values, scores) = (row.dimensions, row.scores);
+        let (values, scores) = (row.group.dimensions, row.scores);
         let quantile = |index: usize| scores.map(|scores| scores.freshness_quantiles[index]);
         let share = |index: usize| scores.map(|scores| scores.shares[index]);
         let record = SessionEntropy {
-            window_start: row.window_start,
-            window_end: row.window_end,
+            window_start: row.group.window_start,
+            window_end: row.group.window_end,
             domain: text(values, Dimension::Domain),
             surface: text(values, Dimension::Surface),
             user_segment: text(values, Dimension::UserSegment),
@@ -73,7 +73,7 @@ impl RowEncoder for AvroRows {
             share_focused: share(0),
             share_balanced: share(1),
             share_scattered: share(2),
-            revision: row.revision,
+            revision: row.group.revision,
         };
         self.entropy.encode(&record, into).expect("the record type and its schema agree, as a test of records proves");
     }

@@ -13,4 +13,9 @@ pub trait SessionEvent: Timed {
 
     /// A dimension's value; empty where the event has none.
     fn dimension(&self, dimension: Dimension) -> &str;
+
+    /// The W3C trace context that the event came with.
+    fn traceparent(&self) -> Option<&str> {
+        None
+    }
 }

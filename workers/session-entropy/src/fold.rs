@@ -47,7 +47,7 @@ impl<S, E: RowEncoder> SessionFold<S, E> {
     fn emit_summaries(&self, end: i64, out: &mut FoldOutput) {
         let groups = self.sessions.groups.in_order().map(|(_, group)| (&*group.key, &group.summary));
         let groups = groups.filter(|(_, summary)| summary.sessions_total > 0);
-        self.limit.emit(end, self.sessions.groups.len(), groups, out);
+        self.limit.emit(end, self.sessions.groups.len(), groups, &self.sessions.examples, out);
     }
 
     /// Loads the state anew, so that it takes the room that it needs.
@@ -72,7 +72,8 @@ where
 
     fn apply(&mut self, event: &S::Event<'_>, _: &mut FoldOutput) {
         let time = event.event_time();
-        self.sessions.apply(time, event.session_id(), event.event_id(), |dimension| event.dimension(dimension));
+        let (session_id, event_id) = (event.session_id(), event.event_id());
+        self.sessions.apply(time, session_id, event_id, |dimension| event.dimension(dimension), || event.traceparent());
     }
 
     fn next_end(&self, after: i64) -> Option<i64> {

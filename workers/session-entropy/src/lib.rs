@@ -1,14 +1,13 @@
 //! The session-entropy worker: how fresh do sessions stay, by sliding windows of event time.
 //!
 //! [`fold::SessionFold`] keeps the sessions of one source partition and reduces each slide to [`summary::Summary`]s, one
-//! a group; [`merge::GroupMerge`] adds those of all partitions and emits a closed window's rows. Both are pure.
+//! a group; [`grouping::GroupMerge`] adds those of all partitions and emits a closed window's rows. Both are pure.
 
 pub mod alerts;
 pub mod avro;
 pub mod config;
 pub mod event;
 pub mod fold;
-pub mod merge;
 pub mod rows;
 mod sessions;
 pub mod settings;

@@ -4,15 +4,16 @@ use std::process::ExitCode;
 
 use alerting::{AlertStage, Evaluator};
 use clap::Parser as _;
+use grouping::GroupMerge;
 use records::{Alert, Decoder, DecoderConfig, Registry, SessionEntropy, SessionFreshness};
 use service::{Arguments, Program};
 use session_entropy::alerts::ROWS;
 use session_entropy::avro::AvroRows;
 use session_entropy::config::{Configuration, defaults};
 use session_entropy::fold::SessionFold;
-use session_entropy::merge::GroupMerge;
 use session_entropy::rows::ALERTS_TOPIC;
 use session_entropy::source::Interactions;
+use session_entropy::summary::Summary;
 use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, Topology};
 
 const NAME: &str = "session-entropy";
@@ -69,7 +70,8 @@ fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyho
     let merge = move || {
         let evaluator = Evaluator::new(NAME, kinds[0].clone(), settings.revision, rules.clone());
         let stage = AlertStage::new(evaluator, alerts, ALERTS_TOPIC);
-        GroupMerge::new(&settings, AvroRows::new(freshness, entropy)).with_alerts(stage)
+        let (limit, encoder) = (settings.limit(), AvroRows::new(freshness, entropy));
+        GroupMerge::<Summary, _>::new(settings.windows, limit, settings.revision, encoder, stage)
     };
     Ok(Topology {
         worker: NAME.to_owned(),

@@ -1,6 +1,6 @@
 //! The rows that leave the worker, and what turns them into bytes.
 
-use grouping::Values;
+use grouping::{Group, Values};
 use measures::{Band, Quantile, Score};
 
 use crate::summary::Summary;
@@ -43,12 +43,8 @@ impl FreshnessRow<'_> {
 /// One group at one window end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EntropyRow<'a> {
-    /// Start of the window in epoch ms, itself not included.
-    pub window_start: i64,
-    /// End of the window in epoch ms, included.
-    pub window_end: i64,
-    /// The group.
-    pub dimensions: &'a Values<'a>,
+    /// Window and group.
+    pub group: &'a Group<'a>,
     /// Sessions with an event in the window.
     pub sessions_total: u64,
     /// Their events.
@@ -57,8 +53,6 @@ pub struct EntropyRow<'a> {
     pub sessions: u64,
     /// Of the scored sessions; `None` where there are none.
     pub scores: Option<GroupScores>,
-    /// As configured.
-    pub revision: i64,
 }
 
 /// What is told of a group's scored sessions.

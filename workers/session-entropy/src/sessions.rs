@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use grouping::{Dimension, Grouping};
+use grouping::{Dimension, Examples, Grouping};
 use hashbrown::HashTable;
 use measures::{Score, Scorer};
 use storage::Slab;
@@ -48,6 +48,8 @@ pub(crate) struct Sessions {
     pub(crate) slab: Slab<Session>,
     by_id: HashTable<u32>,
     pub(crate) groups: Groups,
+    /// Of the events of groups.
+    pub(crate) examples: Examples,
     /// Events above the last closed end, by the end of their pane.
     pub(crate) panes: BTreeMap<i64, Pane>,
     /// The sessions whose oldest event lies in the pane that ends there.
@@ -69,6 +71,7 @@ impl Sessions {
             slab: Slab::default(),
             by_id: HashTable::new(),
             groups: Groups::default(),
+            examples: Examples::default(),
             panes: BTreeMap::new(),
             leaving: BTreeMap::new(),
             closed: None,
@@ -86,12 +89,14 @@ impl Sessions {
         session_id: &str,
         event_id: &str,
         dimension: impl Fn(Dimension) -> &'a str,
+        traceparent: impl FnOnce() -> Option<&'a str>,
     ) {
         self.rules.grouping.group_key(dimension, &mut self.key);
         let group = self.groups.take(&self.key);
         let hash = xxh3_64(session_id.as_bytes());
         let session = self.find_or_insert(hash, session_id);
         let end = self.rules.windows.pane_end(time);
+        self.examples.offer(end, &self.key, event_id, traceparent);
         let after_start = time - (end - self.rules.windows.slide());
         let after_start = u32::try_from(after_start).expect("slides are shorter than 2^32 ms");
         self.push(end, Waiting::new(hash, session, after_start, group), event_id.as_bytes());
@@ -137,7 +142,9 @@ impl Sessions {
     pub(crate) fn close(&mut self, end: i64, mut show: impl FnMut(&Session, &[u8])) {
         debug_assert!(self.closed.is_none_or(|closed| end > closed), "window ends are closed in order");
         self.closed = Some(end);
-        self.evict(self.rules.windows.start(end));
+        let start = self.rules.windows.start(end);
+        self.examples.close(start, end);
+        self.evict(start);
         while let Some(entry) = self.panes.first_entry()
             && *entry.key() <= end
         {
@@ -295,8 +302,13 @@ impl Sessions {
         let panes: usize = self.panes.values().map(Pane::bytes).sum();
         let leaving: usize = self.leaving.values().map(|sessions| sessions.capacity() * size_of::<u32>()).sum();
         let scratch = leaving + (self.active.capacity() + self.evicted.capacity()) * size_of::<u32>();
-        let bytes =
-            self.slab.bytes() + self.by_id.allocation_size() + self.heap_bytes + self.groups.bytes() + panes + scratch;
+        let bytes = self.slab.bytes()
+            + self.by_id.allocation_size()
+            + self.heap_bytes
+            + self.groups.bytes()
+            + self.examples.bytes()
+            + panes
+            + scratch;
         StateSize { keys: self.slab.len() as u64, bytes: bytes as u64 }
     }
 }

@@ -4,9 +4,10 @@
 //! gives the same bits, since their sums are integers.
 //!
 //! Layout: version; last closed end; groups' keys; sessions (id, group + 1 or 0 without events in the window, time of
-//! the oldest event, gaps); panes (end, events: session, group, distance to the start, event id). Sessions and groups are
+//! the oldest event, gaps); panes (end, events: session, group, distance to the start, event id); examples of groups. Sessions and groups are
 //! numbered in the order in which they come.
 
+use grouping::Examples;
 use storage::wire::{self, Reader, damaged};
 use streaming::operator::RestoreError;
 
@@ -59,6 +60,7 @@ pub(crate) fn write(sessions: &Sessions, into: &mut Vec<u8>) {
             wire::put_bytes(into, pane.event_id(event));
         }
     }
+    sessions.examples.write(into);
 }
 
 /// Reads a state that [`write`] has written under the same rules.
@@ -118,6 +120,7 @@ pub(crate) fn read(bytes: &[u8], rules: Rules) -> Result<Sessions, RestoreError>
             sessions.wait_in_pane(end, session, after_start, group, reader.bytes()?);
         }
     }
+    sessions.examples = Examples::read(&mut reader)?;
     reader.finish()?;
 
     for index in indices {

@@ -2,6 +2,7 @@
 
 use grouping::Dimension;
 use records::{DecodeError, Decoder, Interaction};
+use streaming::headers::Headers;
 use streaming::operator::{Record, Source, SourceError, Timed};
 
 use crate::event::SessionEvent;
@@ -14,7 +15,7 @@ impl Source for Interactions {
 
     fn decode<'a>(&mut self, record: &Record<'a>) -> Result<Click<'a>, SourceError> {
         match self.0.decode(record.key, record.value) {
-            Ok(interaction) => Ok(Click(interaction)),
+            Ok(interaction) => Ok(Click(interaction, record.headers)),
             Err(DecodeError::Rejected(rejection)) => Err(SourceError::Rejected(rejection)),
             Err(DecodeError::NoAnswer(error)) => Err(SourceError::NotNow(error.to_string())),
         }
@@ -22,7 +23,7 @@ impl Source for Interactions {
 }
 
 /// An interaction as the fold sees it.
-pub struct Click<'a>(Interaction<'a>);
+pub struct Click<'a>(Interaction<'a>, &'a dyn Headers);
 
 impl Timed for Click<'_> {
     fn event_time(&self) -> i64 {
@@ -41,5 +42,9 @@ impl SessionEvent for Click<'_> {
 
     fn dimension(&self, dimension: Dimension) -> &str {
         dimension.of(&self.0)
+    }
+
+    fn traceparent(&self) -> Option<&str> {
+        grouping::traceparent(self.1)
     }
 }

@@ -1,9 +1,11 @@
 //! A group's share of one window: what folds reduce their sessions to, and what merges add.
 
-use grouping::Share;
+use grouping::{Group, Share, WriteRow};
 use measures::{Band, Fixed, GRID_STEPS, GridCounts, Score};
 use storage::wire::{self, Reader};
 use streaming::operator::RestoreError;
+
+use crate::rows::{ENTROPY_TOPIC, EntropyRow, GroupScores, RowEncoder};
 
 const VERSION: u8 = 1;
 
@@ -56,30 +58,6 @@ impl Summary {
             self.grid.remove(GridCounts::point(freshness));
         }
     }
-
-    /// Reads what [`encode`](Share::encode) has written.
-    ///
-    /// # Errors
-    /// Where the bytes are none of it, or of another version.
-    pub fn decode(bytes: &[u8]) -> Result<Self, RestoreError> {
-        let mut reader = Reader::new(bytes);
-        reader.version(VERSION)?;
-        let mut summary = Self {
-            sessions_total: reader.u64()?,
-            events: reader.u64()?,
-            sessions: reader.u64()?,
-            overflowed: reader.u64()?,
-            entropy: Fixed::from_raw(reader.signed()?),
-            freshness: Fixed::from_raw(reader.signed()?),
-            ..Self::default()
-        };
-        for count in &mut summary.bands {
-            *count = reader.u64()?;
-        }
-        reader.points(GRID_STEPS, |point, count| summary.grid.add(point, count))?;
-        reader.finish()?;
-        Ok(summary)
-    }
 }
 
 impl Share for Summary {
@@ -102,6 +80,10 @@ impl Share for Summary {
         self.overflowed += u64::from(other.overflowed == 0);
     }
 
+    fn is_empty(&self) -> bool {
+        self.sessions_total == 0
+    }
+
     fn encode(&self, into: &mut Vec<u8>) {
         into.push(VERSION);
         for count in [self.sessions_total, self.events, self.sessions, self.overflowed] {
@@ -114,8 +96,66 @@ impl Share for Summary {
     }
 }
 
+impl grouping::Summary for Summary {
+    fn overflowed(&self) -> u64 {
+        self.overflowed
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RestoreError> {
+        let mut reader = Reader::new(bytes);
+        reader.version(VERSION)?;
+        let mut summary = Self {
+            sessions_total: reader.u64()?,
+            events: reader.u64()?,
+            sessions: reader.u64()?,
+            overflowed: reader.u64()?,
+            entropy: Fixed::from_raw(reader.signed()?),
+            freshness: Fixed::from_raw(reader.signed()?),
+            ..Self::default()
+        };
+        for count in &mut summary.bands {
+            *count = reader.u64()?;
+        }
+        reader.points(GRID_STEPS, |point, count| summary.grid.add(point, count))?;
+        reader.finish()?;
+        Ok(summary)
+    }
+    fn values(&self) -> Vec<Option<f64>> {
+        let counts = [self.sessions_total, self.events, self.sessions].map(|count| Some(count as f64));
+        let scores = GroupScores::of(self);
+        let score = |of: fn(&GroupScores) -> f64| scores.as_ref().map(of);
+        let scores = [
+            score(|scores| scores.mean_entropy),
+            score(|scores| scores.mean_freshness),
+            score(|scores| scores.freshness_quantiles[0]),
+            score(|scores| scores.freshness_quantiles[1]),
+            score(|scores| scores.freshness_quantiles[2]),
+            score(|scores| scores.shares[0]),
+            score(|scores| scores.shares[1]),
+            score(|scores| scores.shares[2]),
+        ];
+        counts.into_iter().chain(scores).collect()
+    }
+}
+
+impl<E: RowEncoder> WriteRow<E> for Summary {
+    const TOPIC: u16 = ENTROPY_TOPIC;
+
+    fn write_row(&self, group: &Group<'_>, encoder: &mut E, into: &mut Vec<u8>) {
+        let row = EntropyRow {
+            group,
+            sessions_total: self.sessions_total,
+            events: self.events,
+            sessions: self.sessions,
+            scores: GroupScores::of(self),
+        };
+        encoder.entropy(&row, into);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use grouping::Summary as _;
     use proptest::prelude::*;
 
     use super::*;

@@ -5,17 +5,17 @@ mod support;
 use std::collections::BTreeMap;
 
 use alerting::{AlertStage, Evaluator, Row, RuleSet};
+use grouping::WithExample;
 use measures::{Score, SplitMix64};
 use records::{Alert, AvroRecord, Decoder, DecoderConfig, FixedSchemas};
 use service::{Sources, load};
 use session_entropy::alerts::ROWS;
 use session_entropy::config::{Configuration, defaults};
-use session_entropy::merge::GroupMerge;
 use session_entropy::rows::{ALERTS_TOPIC, ENTROPY_TOPIC};
 use session_entropy::summary::Summary;
 use streaming::operator::Merge;
 use streaming::output::MergeOutput;
-use support::{JsonRows, default_settings};
+use support::{TestMerge, default_settings, merge};
 
 const WINDOW: i64 = 300_000;
 const SCHEMA: i32 = 7;
@@ -63,7 +63,7 @@ impl Simulation {
             let count = Some(f64::from(*sessions));
             let mut values = vec![None; 11];
             (values[0], values[1], values[2], values[4]) = (count, count, count, Some(mean));
-            Row { group: [name, "", "", ""].map(Into::into).into(), values }
+            Row { group: [name, "", "", ""].map(Into::into).into(), values, traceparent: None }
         };
         groups.iter_mut().enumerate().map(row).collect()
     }
@@ -99,14 +99,15 @@ fn a_scatter_episode_is_told_within_five_windows_and_ends() {
 }
 
 /// Sessions of three domains, those of `scattered` less fresh.
-fn groups(scattered: &str) -> BTreeMap<Box<[u8]>, Summary> {
+fn groups(scattered: &str) -> BTreeMap<Box<[u8]>, WithExample<Summary>> {
     let group = |domain: &str| {
         let mut summary = Summary::default();
         for session in 0..40 {
             let normalised = if domain == scattered { 0.5 } else { 0.2 } + f64::from(session) * 0.0004;
             summary.add(3, Some(Score { entropy: 1.0, normalised }));
         }
-        (format!("{domain}\0new\0\0").into_bytes().into_boxed_slice(), summary)
+        let share = WithExample { share: summary, example: None };
+        (format!("{domain}\0new\0\0").into_bytes().into_boxed_slice(), share)
     };
     ["books", "films", "music"].map(group).into()
 }
@@ -134,16 +135,14 @@ fn outputs(out: &MergeOutput) -> (Vec<Vec<u8>>, Told) {
 #[test]
 fn alerts_go_to_their_topic_once_and_rows_stay_as_they_are() {
     let settings = default_settings();
-    let with_alerts = |sets: &[&str]| {
-        GroupMerge::new(&settings, JsonRows).with_alerts(AlertStage::new(evaluator(sets), SCHEMA, ALERTS_TOPIC))
-    };
-    let (mut plain, mut judged) = (GroupMerge::new(&settings, JsonRows), with_alerts(&[]));
+    let with_alerts = |sets: &[&str]| merge(&settings, AlertStage::new(evaluator(sets), SCHEMA, ALERTS_TOPIC));
+    let (mut plain, mut judged) = (merge(&settings, AlertStage::default()), with_alerts(&[]));
     let mut begun = MergeOutput::default();
     judged.begin(&mut begun);
     let remembered: Vec<(Vec<u8>, Vec<u8>)> =
         begun.remembered().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
     assert_eq!(remembered.len(), 1);
-    let close = |merge: &mut GroupMerge<JsonRows>, at: i64| {
+    let close = |merge: &mut TestMerge, at: i64| {
         let mut out = MergeOutput::default();
         merge.close(at * WINDOW, groups(if at > 8 { "films" } else { "" }), &mut out);
         outputs(&out)

@@ -1,5 +1,6 @@
 //! A line of a recording as the key and value of a Kafka record.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
@@ -28,6 +29,8 @@ pub struct Encoded<'a> {
     pub key: &'a [u8],
     /// The record's value.
     pub value: &'a [u8],
+    /// The W3C trace context that the line has, for a header.
+    pub traceparent: Option<Cow<'a, str>>,
     /// The line could not be encoded: the value is the line itself.
     pub raw: bool,
 }
@@ -59,13 +62,13 @@ impl LineEncoder {
             Content::ItemEmbeddings | Content::UserEmbeddings => self.encode_embedding(origin.content, line),
         };
         if fits {
-            return Ok(Encoded { key: &self.key, value: &self.value, raw: false });
+            return Ok(Encoded { key: &self.key, value: &self.value, traceparent: traceparent(line), raw: false });
         }
         self.key = match json_object(line).and_then(|mut object| object.remove(origin.content.key_field())) {
             Some(Value::String(key)) => key.into_bytes(),
             _ => format!("line-{}", origin.number).into_bytes(),
         };
-        Ok(Encoded { key: &self.key, value: line, raw: true })
+        Ok(Encoded { key: &self.key, value: line, traceparent: None, raw: true })
     }
 
     fn encode_interaction(&mut self, line: &[u8]) -> bool {
@@ -95,6 +98,19 @@ impl LineEncoder {
                 .is_some_and(|repeated| EmbeddingUpdated::deserialize(&repeated).is_ok_and(|update| encode(&update))),
         }
     }
+}
+
+/// A line's field of that name.
+fn traceparent(line: &[u8]) -> Option<Cow<'_, str>> {
+    const NAME: &[u8] = b"\"traceparent\"";
+    #[derive(Deserialize)]
+    struct Traced<'a> {
+        #[serde(borrow)]
+        traceparent: Option<Cow<'a, str>>,
+    }
+    // few recordings have it: parsing every line twice would be dear
+    let has_it = line.windows(NAME.len()).any(|part| part == NAME);
+    if has_it { serde_json::from_slice::<Traced<'_>>(line).ok()?.traceparent } else { None }
 }
 
 /// Reads a JSON object, borrowing. A list is not taken for the fields in their order, as serde would.
@@ -144,6 +160,19 @@ mod tests {
         assert_eq!(read["kind"], "CLICK");
         assert_eq!(read["surface"], Value::Null);
         assert_eq!(read["event_time"], 1_396_649_029_950_i64);
+    }
+
+    #[test]
+    fn a_trace_context_travels_in_a_header() {
+        let traced = CLICK.replace("\"more\":1", "\"traceparent\":\"00-1-2-01\"");
+        let mut encoder = LineEncoder::new(SchemaIds::new());
+        let mut header = |line: &str| {
+            let origin = Origin { content: Content::Interactions, number: 1 };
+            encoder.encode(origin, line.as_bytes()).unwrap().traceparent.map(Cow::into_owned)
+        };
+        assert_eq!(header(&traced).as_deref(), Some("00-1-2-01"));
+        assert_eq!(header(CLICK), None);
+        assert_eq!(header(&traced.replace("\"00-1-2-01\"", "null")), None);
     }
 
     #[test]

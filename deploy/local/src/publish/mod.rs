@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext};
 
@@ -74,6 +74,10 @@ impl Publisher {
         let encoded = self.encoder.encode(origin, line)?;
         self.raw += u64::from(encoded.raw);
         let mut record = BaseRecord::to(origin.content.topic()).key(encoded.key).payload(encoded.value);
+        if let Some(traceparent) = &encoded.traceparent {
+            let header = Header { key: "traceparent", value: Some(traceparent.as_ref()) };
+            record = record.headers(OwnedHeaders::new().insert(header));
+        }
         while let Err((error, refused)) = self.producer.send(record) {
             if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
                 return Err(error).with_context(|| format!("line {} cannot be published", origin.number));

@@ -50,7 +50,7 @@ pub fn rules(text: &str) -> RuleSet {
 
 /// A row of a domain and a segment: sessions, freshness, significant, level.
 pub fn row(group: [&str; 2], values: [f64; 4]) -> Row {
-    Row { group: group.map(Into::into).into(), values: values.map(Some).to_vec() }
+    Row { group: group.map(Into::into).into(), values: values.map(Some).to_vec(), traceparent: None }
 }
 
 /// An alert, owned.

@@ -17,7 +17,7 @@ use crate::progress::FoldProgress;
 use crate::refusal::Refusals;
 use crate::state::{Decision, Loaded, decision_key, encode};
 use crate::table::{SharedTable, write_entries};
-use crate::task::{HeaderWriter, Processed, Reached, Task, TaskError, TaskId, split_header, write_with_length};
+use crate::task::{Processed, Reached, Task, TaskError, TaskId, split_header, write_with_length};
 use crate::watermark::Watermark;
 use crate::window::Windows;
 
@@ -168,15 +168,10 @@ impl<F: Fold> FoldTask<F> {
         Some(Rejection { reason: Reason::from_name(&reason)?, message, outside: true })
     }
 
-    fn judge(
-        &mut self,
-        record: &Record<'_>,
-        headers: HeaderWriter<'_>,
-        verdict: Result<<F::Source as Source>::Event<'_>, Rejection>,
-    ) {
+    fn judge(&mut self, record: &Record<'_>, verdict: Result<<F::Source as Source>::Event<'_>, Rejection>) {
         let event = match verdict {
             Ok(event) => event,
-            Err(rejection) => return self.refuse(record, headers, &rejection),
+            Err(rejection) => return self.refuse(record, &rejection),
         };
         let event_time = event.event_time();
         if event_time > record.timestamp.saturating_add(self.time.max_future_skew) {
@@ -184,13 +179,13 @@ impl<F: Fold> FoldTask<F> {
                 "event_time {event_time} lies more than {} ms ahead of the record's timestamp {}",
                 self.time.max_future_skew, record.timestamp
             );
-            return self.refuse(record, headers, &Rejection::new(Reason::FutureTimestamp, message));
+            return self.refuse(record, &Rejection::new(Reason::FutureTimestamp, message));
         }
         if self.progress.watermark.is_late(event_time) {
             self.progress.counts.late += 1;
             let watermark = self.progress.watermark.value().unwrap_or_default();
             let message = format!("event_time {event_time} is at or below the partition's watermark {watermark}");
-            return self.refusals.late(record, headers, &message, &mut self.out.records);
+            return self.refusals.late(record, &message, &mut self.out.records);
         }
         self.out.mark = self.mark();
         self.fold.apply(&event, &mut self.out);
@@ -200,9 +195,9 @@ impl<F: Fold> FoldTask<F> {
         }
     }
 
-    fn refuse(&mut self, record: &Record<'_>, headers: HeaderWriter<'_>, rejection: &Rejection) {
+    fn refuse(&mut self, record: &Record<'_>, rejection: &Rejection) {
         self.progress.counts.refuse(rejection.reason);
-        self.refusals.dead_letter(record, headers, rejection, &mut self.out.records);
+        self.refusals.dead_letter(record, rejection, &mut self.out.records);
     }
 
     /// Closes the slides that the watermark has reached, or a piece of that.
@@ -251,7 +246,7 @@ impl<F: Fold> Task for FoldTask<F> {
         self.id
     }
 
-    fn process(&mut self, record: &Record<'_>, headers: HeaderWriter<'_>) -> Result<Processed, TaskError> {
+    fn process(&mut self, record: &Record<'_>) -> Result<Processed, TaskError> {
         if self.closing.is_some() {
             return Ok(Processed::Closing);
         }
@@ -270,7 +265,7 @@ impl<F: Fold> Task for FoldTask<F> {
             decision.refused = Some((rejection.reason.name().to_owned(), rejection.message.clone()));
         }
         self.progress.counts.read += 1;
-        self.judge(record, headers, verdict);
+        self.judge(record, verdict);
         self.write_decision(record.offset, &decision);
         self.position = record.offset + 1;
         Ok(Processed::Done)

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::{FoldTask, FoldTime, FoldTopics};
 use crate::frame::{Frame, Frames};
+use crate::headers::NONE;
 use crate::operator::{Fold, NoTable, Record, RestoreError, StateSize, Table};
 use crate::output::{FoldOutput, OutputBuffer};
 use crate::refusal::Refusals;
@@ -44,8 +45,8 @@ fn task_with<F: Fold<Source = Amounts>>(fold: F, table: Arc<SharedTable<F::Table
 }
 
 fn process<F: Fold<Source = Amounts>>(task: &mut FoldTask<F>, offset: i64, value: &str) {
-    let record = Record { key: Some(b"k"), value: Some(value.as_bytes()), timestamp: TIMESTAMP, offset };
-    assert_eq!(task.process(&record, &|_| {}).unwrap(), Processed::Done);
+    let record = Record { key: Some(b"k"), value: Some(value.as_bytes()), timestamp: TIMESTAMP, offset, headers: NONE };
+    assert_eq!(task.process(&record).unwrap(), Processed::Done);
 }
 
 type Written = (u16, Vec<u8>, Option<Vec<u8>>);

@@ -8,7 +8,7 @@ mod summary;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-use grouping::{Dimension, GroupLimit};
+use grouping::{Dimension, Examples, GroupLimit};
 use measures::{cosine, decay};
 use storage::wire::{self, Reader, damaged};
 use streaming::operator::{Figure, Fold, RestoreError, Source, StateSize, Timed};
@@ -36,6 +36,8 @@ pub struct ClicksFold<S> {
     /// Clicks above the last closed end, by the end of their slide.
     panes: BTreeMap<i64, Pane>,
     sums: WindowSums<PairSummary>,
+    /// Of the clicks of groups.
+    examples: Examples,
     /// Since the fold was made: state is what results are made of.
     missing: Missing,
     /// The last closed end, in epoch ms.
@@ -53,6 +55,7 @@ impl<S> ClicksFold<S> {
             sessions: Sessions::new(settings.windows, settings.session_gap),
             panes: BTreeMap::new(),
             sums: WindowSums::default(),
+            examples: Examples::default(),
             missing: Missing::default(),
             closed: None,
             key: Vec::new(),
@@ -98,12 +101,14 @@ where
             group: &self.key,
             lambda: self.settings.decay.of(event.dimension(Dimension::Domain)),
         };
-        self.panes.entry(self.settings.windows.pane_end(click.time)).or_default().push(&click);
+        let pane_end = self.settings.windows.pane_end(click.time);
+        self.examples.offer(pane_end, &self.key, click.event_id, || event.traceparent());
+        self.panes.entry(pane_end).or_default().push(&click);
     }
 
     fn next_end(&self, after: i64) -> Option<i64> {
         let after = after.max(self.closed.unwrap_or(i64::MIN)).saturating_add(1);
-        if !self.sums.is_empty() {
+        if !self.sums.is_empty() || !self.examples.is_empty() {
             return Some(self.settings.windows.pane_end(after));
         }
         // nothing to tell: time without clicks is skipped
@@ -115,7 +120,9 @@ where
     fn close(&mut self, end: i64, table: &ItemTable, out: &mut FoldOutput) {
         debug_assert!(self.closed.is_none_or(|closed| end > closed), "window ends are closed in order");
         self.closed = Some(end);
-        self.sums.evict(self.settings.windows.start(end));
+        let start = self.settings.windows.start(end);
+        self.sums.evict(start);
+        self.examples.close(start, end);
         while let Some(entry) = self.panes.first_entry()
             && *entry.key() <= end
         {
@@ -131,12 +138,12 @@ where
         }
         self.sessions.expire(end);
         let totals = self.sums.totals();
-        self.limit.emit(end, totals.len(), totals.iter().map(|(key, share)| (&**key, share)), out);
+        self.limit.emit(end, totals.len(), totals.iter().map(|(key, share)| (&**key, share)), &self.examples, out);
     }
 
     fn size(&self) -> StateSize {
         let panes: usize = self.panes.values().map(Pane::bytes).sum();
-        let bytes = self.sessions.bytes() + panes + self.sums.bytes();
+        let bytes = self.sessions.bytes() + panes + self.sums.bytes() + self.examples.bytes();
         StateSize { keys: self.sessions.len() as u64, bytes: bytes as u64 }
     }
 
@@ -156,6 +163,7 @@ where
             wire::put_signed(into, i128::from(*end));
             pane.write(into);
         }
+        self.examples.write(into);
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
@@ -173,6 +181,7 @@ where
             }
             restored.panes.insert(end, Pane::read(&mut reader)?);
         }
+        restored.examples = Examples::read(&mut reader)?;
         reader.finish()?;
         *self = restored;
         Ok(())

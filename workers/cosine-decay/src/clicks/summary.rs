@@ -1,12 +1,12 @@
 //! A group's share of one window's pairs.
 
-use grouping::Share;
+use grouping::{Group, Share, Summary, WriteRow};
 use measures::{Fixed, Quantile, SignedGridCounts};
 use storage::wire::{self, Reader};
 use streaming::operator::RestoreError;
 
 use crate::rows::{PAIRS_TOPIC, PairScores, PairsRow, RowEncoder};
-use crate::summary::{Group, Summary};
+use crate::summary::Sliding;
 
 const VERSION: u8 = 1;
 
@@ -67,6 +67,10 @@ impl Share for PairSummary {
         self.overflowed += u64::from(other.overflowed == 0);
     }
 
+    fn is_empty(&self) -> bool {
+        self.pairs + self.missing == 0
+    }
+
     fn encode(&self, into: &mut Vec<u8>) {
         into.push(VERSION);
         for count in [self.pairs, self.missing, self.millis, self.overflowed] {
@@ -78,9 +82,7 @@ impl Share for PairSummary {
     }
 }
 
-impl Summary for PairSummary {
-    const TOPIC: u16 = PAIRS_TOPIC;
-
+impl Sliding for PairSummary {
     fn subtract(&mut self, other: &Self) {
         self.pairs -= other.pairs;
         self.missing -= other.missing;
@@ -90,7 +92,9 @@ impl Summary for PairSummary {
         self.grid.subtract(&other.grid);
         self.overflowed -= other.overflowed;
     }
+}
 
+impl Summary for PairSummary {
     fn overflowed(&self) -> u64 {
         self.overflowed
     }
@@ -126,8 +130,12 @@ impl Summary for PairSummary {
             score(|scores| scores.mean_dt_seconds),
         ]
     }
+}
 
-    fn write_row(&self, group: &Group<'_>, encoder: &mut impl RowEncoder, into: &mut Vec<u8>) {
+impl<E: RowEncoder> WriteRow<E> for PairSummary {
+    const TOPIC: u16 = PAIRS_TOPIC;
+
+    fn write_row(&self, group: &Group<'_>, encoder: &mut E, into: &mut Vec<u8>) {
         let row = PairsRow { group, pairs: self.pairs, missing: self.missing, scores: self.scores() };
         encoder.pairs(&row, into);
     }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use grouping::GroupLimit;
+use grouping::{Examples, GroupLimit};
 use hashbrown::HashTable;
 use measures::{Nearest, Search, cosine, norm};
 use storage::wire::Reader;
@@ -51,6 +51,8 @@ pub struct ItemsFold<S, E> {
     /// Versions above the last closed end, by the end of their slide.
     panes: BTreeMap<i64, Pane>,
     sums: WindowSums<RateSummary>,
+    /// Of the versions of domains.
+    examples: Examples,
     /// The last closed end, in epoch ms.
     closed: Option<i64>,
     /// The pane that is being taken in.
@@ -105,6 +107,7 @@ impl<S, E: RowEncoder> ItemsFold<S, E> {
             heap_bytes: 0,
             panes: BTreeMap::new(),
             sums: WindowSums::default(),
+            examples: Examples::default(),
             closed: None,
             closing: None,
             piece: PIECE,
@@ -278,7 +281,10 @@ where
             VersionKey { item_id: event.item_id(), event_time: time, event_id }.encode(&mut self.key);
             out.put(&self.key, |into| encode_vector(version.vector, into));
         }
-        let pane = self.panes.entry(self.settings.rate_windows.pane_end(time)).or_default();
+        let pane_end = self.settings.rate_windows.pane_end(time);
+        self.limit.grouping().group_key(|_| version.domain, &mut self.key);
+        self.examples.offer(pane_end, &self.key, event_id, || event.traceparent());
+        let pane = self.panes.entry(pane_end).or_default();
         pane.push((index, time, event_id), (version.domain, version.model_version), version.vector);
     }
 
@@ -286,14 +292,17 @@ where
         let after = after.max(self.closed.unwrap_or(i64::MIN)).saturating_add(1);
         // without updates to tell of, time without versions is skipped
         let first_pane = self.panes.first_key_value().map(|(end, _)| *end);
-        let next = if self.sums.is_empty() { first_pane?.max(after) } else { after };
+        let is_empty = self.sums.is_empty() && self.examples.is_empty();
+        let next = if is_empty { first_pane?.max(after) } else { after };
         Some(self.settings.rate_windows.pane_end(next))
     }
 
     fn close(&mut self, end: i64, _: &ItemTable, _: &mut FoldOutput) {
         debug_assert!(self.closed.is_none_or(|closed| end > closed), "window ends are closed in order");
         self.closed = Some(end);
-        self.sums.evict(self.settings.rate_windows.start(end));
+        let start = self.settings.rate_windows.start(end);
+        self.sums.evict(start);
+        self.examples.close(start, end);
     }
 
     fn go_on_closing(&mut self, end: i64, table: &ItemTable, out: &mut FoldOutput) -> Closing {
@@ -309,7 +318,7 @@ where
             self.sums.enter(work.end, work.groups);
         }
         let totals = self.sums.totals();
-        self.limit.emit(end, totals.len(), totals.iter().map(|(key, share)| (&**key, share)), out);
+        self.limit.emit(end, totals.len(), totals.iter().map(|(key, share)| (&**key, share)), &self.examples, out);
         Closing::Done
     }
 
@@ -342,6 +351,7 @@ where
             + self.heap_bytes
             + panes
             + self.sums.bytes()
+            + self.examples.bytes()
             + self.prunable.capacity() * size_of::<u32>();
         StateSize { keys: self.slab.len() as u64, bytes: bytes as u64 }
     }

@@ -1,12 +1,12 @@
 //! A domain's share of one window's new versions.
 
-use grouping::Share;
+use grouping::{Group, Share, Summary, WriteRow};
 use measures::{DecayFit, Fixed, half_life_hours, retention};
 use storage::wire::{self, Reader};
 use streaming::operator::RestoreError;
 
 use crate::rows::{RATE_TOPIC, RateRow, RowEncoder};
-use crate::summary::{Group, Summary};
+use crate::summary::Sliding;
 
 const VERSION: u8 = 1;
 
@@ -31,6 +31,10 @@ impl Share for RateSummary {
         self.overflowed += u64::from(other.overflowed == 0);
     }
 
+    fn is_empty(&self) -> bool {
+        self.fit.updates == 0
+    }
+
     fn encode(&self, into: &mut Vec<u8>) {
         into.push(VERSION);
         wire::put_u64(into, self.fit.updates);
@@ -40,14 +44,14 @@ impl Share for RateSummary {
     }
 }
 
-impl Summary for RateSummary {
-    const TOPIC: u16 = RATE_TOPIC;
-
+impl Sliding for RateSummary {
     fn subtract(&mut self, other: &Self) {
         self.fit.subtract(other.fit);
         self.overflowed -= other.overflowed;
     }
+}
 
+impl Summary for RateSummary {
     fn overflowed(&self) -> u64 {
         self.overflowed
     }
@@ -71,8 +75,12 @@ impl Summary for RateSummary {
             Some(retention(lambda_hat, 24.0)),
         ]
     }
+}
 
-    fn write_row(&self, group: &Group<'_>, encoder: &mut impl RowEncoder, into: &mut Vec<u8>) {
+impl<E: RowEncoder> WriteRow<E> for RateSummary {
+    const TOPIC: u16 = RATE_TOPIC;
+
+    fn write_row(&self, group: &Group<'_>, encoder: &mut E, into: &mut Vec<u8>) {
         // folds emit no domain without updates
         let lambda_hat = self.fit.lambda().unwrap_or_default();
         let row = RateRow {

@@ -1,5 +1,6 @@
 //! The fold's state as bytes.
 
+use grouping::Examples;
 use storage::wire::{self, Reader, damaged};
 use storage::{Rows, Slab};
 use streaming::operator::RestoreError;
@@ -51,6 +52,7 @@ impl<S, E: RowEncoder> ItemsFold<S, E> {
             wire::put_signed(into, i128::from(*end));
             pane.write(|item| self.slab[item].id.as_bytes(), into);
         }
+        self.examples.write(into);
     }
 
     /// Reads what [`write`](Self::write) has written, into an empty fold.
@@ -74,6 +76,7 @@ impl<S, E: RowEncoder> ItemsFold<S, E> {
                 return Err(damaged("a slide that is closed or comes twice"));
             }
         }
+        self.examples = Examples::read(reader)?;
         Ok(())
     }
 

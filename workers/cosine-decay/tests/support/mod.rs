@@ -4,16 +4,15 @@
 
 use std::collections::BTreeMap;
 
+use alerting::AlertStage;
 use cosine_decay::clicks::{ClicksFold, PairSummary};
 use cosine_decay::event::{ClickEvent, ItemEvent, NewVersion};
 use cosine_decay::items::{ItemsFold, RateSummary};
-use cosine_decay::merge::GroupMerge;
 use cosine_decay::rows::{PairsRow, RateRow, RetrainRow, RowEncoder};
 use cosine_decay::settings::{Decay, Retraining, Settings};
-use cosine_decay::summary::{Group, Summary};
 use cosine_decay::table::ItemTable;
 use cosine_decay::version::{VersionKey, encode_vector};
-use grouping::{Dimension, GroupLimit, Grouping};
+use grouping::{Dimension, Group, GroupLimit, GroupMerge, Grouping, WithExample, WriteRow};
 use records::{Reason, Rejection};
 use serde_json::{Value, json};
 use streaming::operator::{Closing, Fold, Merge, Record, Source, SourceError, Table, Timed};
@@ -133,10 +132,10 @@ pub fn put(table: &mut ItemTable, item_id: &str, event_time: i64, event_id: &str
     table.put(&key, &value, None).unwrap();
 }
 
-type Groups<S> = BTreeMap<Box<[u8]>, S>;
+type Groups<S> = BTreeMap<Box<[u8]>, WithExample<S>>;
 
 /// The merge partitions of one pipeline.
-pub struct Merges<S: Summary> {
+pub struct Merges<S: WriteRow<JsonRows>> {
     merges: Vec<GroupMerge<S, JsonRows>>,
     /// By merge partition and window end.
     open: Vec<BTreeMap<i64, Groups<S>>>,
@@ -144,9 +143,9 @@ pub struct Merges<S: Summary> {
     pub rows: Vec<Vec<(Vec<u8>, String)>>,
 }
 
-impl<S: Summary> Merges<S> {
+impl<S: WriteRow<JsonRows>> Merges<S> {
     pub fn new(windows: Windows, limit: &GroupLimit, revision: i64, partitions: usize) -> Self {
-        let merge = |_| GroupMerge::new(windows, limit.clone(), revision, JsonRows);
+        let merge = |_| GroupMerge::new(windows, limit.clone(), revision, JsonRows, AlertStage::default());
         Self {
             merges: (0..partitions).map(merge).collect(),
             open: (0..partitions).map(|_| BTreeMap::new()).collect(),

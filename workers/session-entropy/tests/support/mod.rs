@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use grouping::{Dimension, Grouping, Values};
+use alerting::AlertStage;
+use grouping::{Dimension, GroupMerge, Grouping, Values, WithExample};
 use measures::{Bins, Estimator, Normalise, Scorer};
 use records::{Reason, Rejection};
 use serde_json::{Value, json};
 use session_entropy::event::SessionEvent;
 use session_entropy::fold::SessionFold;
-use session_entropy::merge::GroupMerge;
 use session_entropy::rows::{EntropyRow, FreshnessRow, RowEncoder};
 use session_entropy::settings::Settings;
 use session_entropy::summary::Summary;
@@ -88,15 +88,15 @@ impl RowEncoder for JsonRows {
         let quantiles = scores.map(|scores| scores.freshness_quantiles);
         let shares = scores.map(|scores| scores.shares);
         let value = json!({
-            "window_start": row.window_start, "window_end": row.window_end, "sessions_total": row.sessions_total,
+            "window_start": row.group.window_start, "window_end": row.group.window_end, "sessions_total": row.sessions_total,
             "events": row.events, "sessions": row.sessions, "mean_entropy": scores.map(|scores| scores.mean_entropy),
             "mean_freshness": scores.map(|scores| scores.mean_freshness),
             "freshness_p05": quantiles.map(|q| q[0]), "freshness_p50": quantiles.map(|q| q[1]),
             "freshness_p95": quantiles.map(|q| q[2]), "share_focused": shares.map(|shares| shares[0]),
             "share_balanced": shares.map(|shares| shares[1]), "share_scattered": shares.map(|shares| shares[2]),
-            "revision": row.revision,
+            "revision": row.group.revision,
         });
-        serde_json::to_writer(into, &with_dimensions(value, row.dimensions)).unwrap();
+        serde_json::to_writer(into, &with_dimensions(value, row.group.dimensions)).unwrap();
     }
 }
 
@@ -114,6 +114,12 @@ pub fn default_settings() -> Settings {
 }
 
 pub type TestFold = SessionFold<NoSource, JsonRows>;
+pub type TestMerge = GroupMerge<Summary, JsonRows>;
+
+/// A merge whose rows are judged by `alerts`.
+pub fn merge(settings: &Settings, alerts: AlertStage) -> TestMerge {
+    GroupMerge::new(settings.windows, settings.limit(), settings.revision, JsonRows, alerts)
+}
 
 /// One source partition.
 pub struct Partition {
@@ -150,14 +156,14 @@ fn sorted(rows: &[Vec<(Vec<u8>, String)>]) -> Vec<String> {
     values
 }
 
-type Groups = BTreeMap<Box<[u8]>, Summary>;
+type Groups = BTreeMap<Box<[u8]>, WithExample<Summary>>;
 
 /// A worker without Kafka.
 pub struct Driver {
     pub settings: Settings,
     pub bound: i64,
     pub partitions: Vec<Partition>,
-    pub merges: Vec<GroupMerge<JsonRows>>,
+    pub merges: Vec<TestMerge>,
     /// By merge partition and window end.
     open: Vec<BTreeMap<i64, Groups>>,
     pub rows: Rows,
@@ -171,7 +177,7 @@ impl Driver {
         Self {
             bound,
             partitions: (0..partitions).map(partition).collect(),
-            merges: (0..merge_partitions).map(|_| GroupMerge::new(&settings, JsonRows)).collect(),
+            merges: (0..merge_partitions).map(|_| merge(&settings, AlertStage::default())).collect(),
             open: vec![BTreeMap::new(); merge_partitions],
             rows: Rows { freshness: vec![Vec::new(); partitions], entropy: vec![Vec::new(); merge_partitions] },
             out: FoldOutput::new(merge_partitions),

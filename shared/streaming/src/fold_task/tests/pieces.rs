@@ -12,8 +12,8 @@ fn in_pieces(pieces: usize) -> FoldTask<InPieces> {
 }
 
 fn try_to_process(task: &mut FoldTask<InPieces>, offset: i64, value: &str) -> Processed {
-    let record = Record { key: Some(b"k"), value: Some(value.as_bytes()), timestamp: TIMESTAMP, offset };
-    task.process(&record, &|_| {}).unwrap()
+    let record = Record { key: Some(b"k"), value: Some(value.as_bytes()), timestamp: TIMESTAMP, offset, headers: NONE };
+    task.process(&record).unwrap()
 }
 
 #[test]
