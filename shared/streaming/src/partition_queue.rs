@@ -6,6 +6,7 @@
 //! and the consumer is polled for everything else.
 #![expect(unsafe_code, reason = "a third of the processor time of reading a record, see the module")]
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::ops::ControlFlow;
 use std::ptr::{self, NonNull};
@@ -25,9 +26,21 @@ pub(crate) const BATCH: usize = 512;
 /// See the module. It must be made anew whenever its partition was assigned anew.
 pub(crate) struct PartitionQueue<C: ConsumerContext + 'static> {
     queue: NonNull<native::rd_kafka_queue_t>,
-    batch: Vec<*mut native::rd_kafka_message_t>,
+    /// What was fetched and is not done with.
+    batch: VecDeque<Message>,
+    fetched: Vec<*mut native::rd_kafka_message_t>,
     /// The queue's client, which must outlive it.
     _consumer: Arc<BaseConsumer<C>>,
+}
+
+/// A message that was given to us.
+struct Message(NonNull<native::rd_kafka_message_t>);
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        // SAFETY: it is ours, and nothing borrows from it any more.
+        unsafe { native::rd_kafka_message_destroy(self.0.as_ptr()) };
+    }
 }
 
 /// A message in librdkafka's memory.
@@ -43,35 +56,48 @@ impl<C: ConsumerContext> PartitionQueue<C> {
         let queue = NonNull::new(queue)?;
         // SAFETY: the queue was given a moment ago; no destination means that it keeps its messages.
         unsafe { native::rd_kafka_queue_forward(queue.as_ptr(), ptr::null_mut()) };
-        Some(Self { queue, batch: Vec::with_capacity(BATCH), _consumer: consumer.clone() })
+        let (batch, fetched) = (VecDeque::with_capacity(BATCH), Vec::with_capacity(BATCH));
+        Some(Self { queue, batch, fetched, _consumer: consumer.clone() })
     }
 
-    /// Shows the messages that are there, up to a batch of them, until `each` breaks: the rest of the batch is then
-    /// dropped, and comes again after a seek. The number of those taken from the queue.
+    /// Shows the messages that are there, up to a batch of them, until `each` breaks: that message and the rest of the batch
+    /// are kept for the next time. The number of those that are done with.
     pub(crate) fn take<B>(
         &mut self,
         mut each: impl FnMut(Result<Fetched<'_>, RDKafkaErrorCode>) -> ControlFlow<B>,
     ) -> (usize, Option<B>) {
+        if self.batch.is_empty() {
+            self.fetch();
+        }
+        let mut count = 0;
+        while let Some(message) = self.batch.pop_front() {
+            // SAFETY: the message lives until the end of this turn, and nothing borrows from it then: `each` takes it for any
+            // lifetime.
+            let shown = unsafe { message.0.as_ref() };
+            let error = RDKafkaErrorCode::from(shown.err);
+            let shown = if error == RDKafkaErrorCode::NoError { Ok(Fetched(shown)) } else { Err(error) };
+            if let ControlFlow::Break(broken) = each(shown) {
+                self.batch.push_front(message);
+                return (count, Some(broken));
+            }
+            count += 1;
+        }
+        (count, None)
+    }
+
+    /// Forgets what is kept for the next time.
+    pub(crate) fn clear(&mut self) {
+        self.batch.clear();
+    }
+
+    fn fetch(&mut self) {
         // SAFETY: the queue is ours, the buffer has room for BATCH pointers, and no wait is asked for.
         let count =
-            unsafe { native::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, self.batch.as_mut_ptr(), BATCH) };
+            unsafe { native::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, self.fetched.as_mut_ptr(), BATCH) };
         let count = usize::try_from(count).unwrap_or(0).min(BATCH);
         // SAFETY: the call has written that many pointers.
-        unsafe { self.batch.set_len(count) };
-        let mut broken = None;
-        for message in self.batch.drain(..) {
-            if broken.is_none() {
-                // SAFETY: the message is ours until it is destroyed below, and nothing borrows from it then: `each` takes it
-                // for any lifetime.
-                let message = unsafe { &*message };
-                let error = RDKafkaErrorCode::from(message.err);
-                let shown = if error == RDKafkaErrorCode::NoError { Ok(Fetched(message)) } else { Err(error) };
-                broken = each(shown).break_value();
-            }
-            // SAFETY: each message is destroyed once.
-            unsafe { native::rd_kafka_message_destroy(message) };
-        }
-        (count, broken)
+        unsafe { self.fetched.set_len(count) };
+        self.batch.extend(self.fetched.drain(..).filter_map(NonNull::new).map(Message));
     }
 }
 

@@ -70,6 +70,7 @@ pub struct Telemetry {
     pub(crate) state_bytes: PerPartition,
     pub(crate) operator: Family<FigureLabels, Gauge<i64, AtomicI64>>,
     pub(crate) commit_seconds: Histogram,
+    pub(crate) row_commit_seconds: Histogram,
     pub(crate) commit_aborts: Counter,
     pub(crate) snapshot_seconds: Histogram,
     pub(crate) restore_seconds: Histogram,
@@ -102,6 +103,7 @@ impl Default for Telemetry {
             state_bytes: Family::default(),
             operator: Family::default(),
             commit_seconds: seconds(),
+            row_commit_seconds: seconds(),
             commit_aborts: Counter::default(),
             snapshot_seconds: seconds(),
             restore_seconds: seconds(),
@@ -134,13 +136,16 @@ impl Telemetry {
         registry.register("state_bytes", "Live state, estimated", self.state_bytes.clone());
         registry.register("operator", "What the worker's operators tell of themselves", self.operator.clone());
         registry.register("commit_duration_seconds", "From a cut to its commit", self.commit_seconds.clone());
+        let help =
+            "From the merge closing a window to the commit of its rows and alerts; of a commit's windows the first one";
+        registry.register("row_commit_duration_seconds", help, self.row_commit_seconds.clone());
         registry.register("commit_aborts", "Transactions aborted and made again", self.commit_aborts.clone());
         registry.register("snapshot_duration_seconds", "Serialising a task's state", self.snapshot_seconds.clone());
         registry.register("restore_duration_seconds", "Bringing a task back", self.restore_seconds.clone());
         let help = "From a source record's Kafka timestamp to the commit of what it caused";
         registry.register("end_to_end_latency_seconds", help, self.end_to_end_seconds.clone());
         registry.register("pending_output_bytes", "Output that waits for its commit", self.pending_bytes.clone());
-        let help = "Partitions paused: too far ahead of others, too much output waiting, or a registry that is away";
+        let help = "Partitions paused: too far ahead of others, or too much output waiting";
         registry.register("pauses", help, self.pauses.clone());
         registry.register("table_entries", "Entries of a table", self.table_entries.clone());
         registry.register("table_bytes", "Bytes of a table in this instance", self.table_bytes.clone());

@@ -1,0 +1,211 @@
+//! A stream thread: a member of the worker's group with its consumer, its transactional producer and its tasks. One
+//! loop; nothing in it waits but the poll.
+
+mod flow;
+mod metrics;
+mod reading;
+mod rebalances;
+mod transactions;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use crate::committer::Committer;
+use crate::cut::Cut;
+use crate::kafka::{RebalanceRecorder, member, producer};
+use crate::restore::{Reply, Request, assist};
+use crate::slot::Slot;
+use crate::task::Step;
+use crate::worker::Worker;
+use rebalances::Revocation;
+
+const TICK: Duration = Duration::from_millis(5);
+/// A leaving task's last cut is tried for this long; then the successor does the work again.
+const LEAVE_LIMIT: Duration = Duration::from_secs(20);
+
+/// What a thread tells about itself to `/readyz`.
+#[derive(Debug, Default)]
+pub(crate) struct ThreadStatus {
+    pub(crate) assigned: AtomicUsize,
+    pub(crate) restoring: AtomicUsize,
+    pub(crate) keys: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+}
+
+/// See the module.
+pub(crate) struct StreamThread {
+    worker: Arc<Worker>,
+    status: Arc<ThreadStatus>,
+    name: String,
+    consumer: Arc<BaseConsumer<RebalanceRecorder>>,
+    committer: Committer,
+    requests: Sender<Request>,
+    replies: Receiver<Reply>,
+    slots: Vec<Slot>,
+    assignments: u64,
+    in_flight: Option<Cut>,
+    /// An aborted cut that is to be made again, not before this moment.
+    retry: Option<(Cut, Instant)>,
+    snapshot_interval: Duration,
+    truncate: Option<usize>,
+    aborts_in_a_row: u32,
+    fenced: Vec<Instant>,
+    revocation: Option<Revocation>,
+    last_cut: Instant,
+    last_tick: Instant,
+    last_metrics: Instant,
+    last_lag: Instant,
+    last_prune: Instant,
+    /// Whether the last batch ended because nothing was there.
+    drained: bool,
+    lead_pauses: bool,
+    over_budget: bool,
+    oldest_uncommitted: Option<i64>,
+    in_flight_oldest: Option<i64>,
+    /// When the first row or alert that waits for a cut was made, at the latest; and that of the cut in flight.
+    oldest_row: Option<Instant>,
+    in_flight_row: Option<Instant>,
+}
+
+impl StreamThread {
+    pub(crate) fn new(worker: Arc<Worker>, index: usize, status: Arc<ThreadStatus>) -> anyhow::Result<Self> {
+        let name = format!("{}-{}-{index}", worker.topology.worker, worker.config.instance);
+        let config = member(&worker.kafka, &worker.group, &name, &worker.config);
+        let consumer: BaseConsumer<RebalanceRecorder> =
+            config.create_with_context(RebalanceRecorder::default()).context("the consumer cannot be made")?;
+        let (requests, request_receiver) = unbounded();
+        let (reply_sender, replies) = unbounded();
+        let (assistant_worker, assistant_name) = (worker.clone(), name.clone());
+        std::thread::Builder::new().name(format!("{name}-assist")).spawn(move || {
+            assist(&assistant_worker, &assistant_name, &request_receiver, &reply_sender);
+        })?;
+        let handed_on = worker.topology.late_index()..worker.topology.dead_letter_index() + 1;
+        let transactions = producer(&worker.kafka, &name, &worker.config);
+        let committer = Committer::start(&name, transactions, worker.topics.clone(), handed_on, worker.stop.clone())?;
+        let now = Instant::now();
+        let snapshot_interval = worker.config.snapshot_interval.as_duration();
+        Ok(Self {
+            worker,
+            status,
+            name,
+            consumer: Arc::new(consumer),
+            committer,
+            requests,
+            replies,
+            slots: Vec::new(),
+            assignments: 0,
+            in_flight: None,
+            retry: None,
+            snapshot_interval,
+            truncate: None,
+            aborts_in_a_row: 0,
+            fenced: Vec::new(),
+            revocation: None,
+            last_cut: now,
+            last_tick: now,
+            last_metrics: now,
+            last_lag: now,
+            last_prune: now,
+            drained: false,
+            lead_pauses: false,
+            over_budget: false,
+            oldest_uncommitted: None,
+            in_flight_oldest: None,
+            oldest_row: None,
+            in_flight_row: None,
+        })
+    }
+
+    /// Runs until the worker is stopped: then commits what it has, and leaves the group.
+    pub(crate) fn run(mut self) -> anyhow::Result<()> {
+        let result = self.work();
+        let left = self.leave_group();
+        result.and(left).with_context(|| format!("stream thread {}", self.name))
+    }
+
+    fn work(&mut self) -> anyhow::Result<()> {
+        let mut topics: Vec<String> = Vec::new();
+        for pipeline in 0..self.worker.pipelines.len() {
+            topics.push(self.worker.topology.input_topic(pipeline, Step::Fold));
+            topics.push(self.worker.topology.input_topic(pipeline, Step::Merge));
+        }
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        self.consumer.subscribe(&topics)?;
+        while !self.worker.stopping() {
+            self.turn(true)?;
+        }
+        self.pause_everything()?;
+        let deadline = Instant::now() + LEAVE_LIMIT;
+        // with a snapshot of where they stand, whoever takes the tasks over has nothing to read again
+        self.snapshot_interval = Duration::ZERO;
+        let unfinished = |thread: &Self| {
+            let has_work = |slot: &Slot| slot.has_uncut_work() || slot.writes_snapshot();
+            thread.in_flight.is_some() || thread.retry.is_some() || thread.slots.iter().any(has_work)
+        };
+        self.cut(Instant::now())?;
+        while unfinished(self) && Instant::now() < deadline {
+            self.turn(false)?;
+            self.cut(Instant::now())?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, read: bool) -> anyhow::Result<()> {
+        self.take_rebalances()?;
+        self.take_replies()?;
+        self.take_outcome()?;
+        let before = Instant::now();
+        self.poll(read)?;
+        self.go_on_closing();
+        self.note_rows(before);
+        let now = Instant::now();
+        if now.duration_since(self.last_tick) >= TICK {
+            self.last_tick = now;
+            self.tick(now)?;
+        }
+        self.maybe_cut(now)?;
+        self.finish_revocation(now)
+    }
+
+    fn pause_everything(&mut self) -> anyhow::Result<()> {
+        if let Ok(assignment) = self.consumer.assignment()
+            && assignment.count() > 0
+        {
+            self.consumer.pause(&assignment)?;
+        }
+        for slot in &mut self.slots {
+            slot.leave();
+            slot.paused = true;
+        }
+        Ok(())
+    }
+
+    fn leave_group(&mut self) -> anyhow::Result<()> {
+        if self.in_flight.is_some()
+            && let Some(outcome) = self.committer.wait(LEAVE_LIMIT)
+        {
+            self.settle(outcome)?;
+        }
+        for slot in self.slots.drain(..) {
+            self.worker.telemetry.forget(&slot.labels, &slot.told);
+        }
+        self.consumer.context().close();
+        // whatever is still held must be given up here, or dropping the consumer waits for ever
+        if let Ok(held) = self.consumer.assignment()
+            && held.count() > 0
+        {
+            self.consumer.incremental_unassign(&held)?;
+        }
+        self.tell_status();
+        Ok(())
+    }
+}
+
+fn epoch_millis() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
