@@ -3,16 +3,24 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-/// What is printed: by line its figures, records/s first.
+/// Of 3,000 records, what is printed: by line its figures, records/s first.
 fn measure(worker: &str, arguments: &[&str]) -> BTreeMap<String, Vec<f64>> {
+    measure_with(worker, &[&["--records", "3000"], arguments].concat())
+}
+
+fn measure_with(worker: &str, arguments: &[&str]) -> BTreeMap<String, Vec<f64>> {
     let output = Command::new(env!("CARGO_BIN_EXE_stack"))
-        .args(["measure", "--worker", worker, "--records", "3000", "--set", &format!("{worker}.idle_timeout=1s")])
+        .args(["measure", "--worker", worker, "--set", &format!("{worker}.idle_timeout=1s")])
         .args(arguments)
         .output()
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
-    printed.lines().skip(1).map(figures).collect()
+    printed.lines().map(figures).filter(|(words, _)| !is_heading(words)).collect()
+}
+
+fn is_heading(words: &str) -> bool {
+    ["records/s", "seconds"].iter().any(|heading| words.starts_with(heading))
 }
 
 /// The numbers of a line, and the rest of it.
@@ -32,6 +40,16 @@ fn assert_rates(figures: &BTreeMap<String, Vec<f64>>, names: &[&str]) {
 fn session_entropy_is_rated_beside_a_consumer_that_only_decodes() {
     let figures = measure("session-entropy", &[]);
     assert_rates(&figures, &["poll and decode", "session-entropy", "session-entropy beside clickhouse-writer"]);
+}
+
+#[test]
+fn how_soon_alerts_are_told_is_measured_at_the_pace_of_event_time() {
+    let figures = measure_with("session-entropy", &["--live", "400", "--seconds", "15"]);
+    let lines: Vec<&str> = figures.keys().map(String::as_str).collect();
+    assert_eq!(lines, ["alert's timestamp to consumer", "window closed to commit, at most"]);
+    for (line, quantiles) in &figures {
+        assert!(quantiles.len() == 3 && quantiles[0] > 0.0 && quantiles.is_sorted(), "{line}: {quantiles:?}");
+    }
 }
 
 #[test]

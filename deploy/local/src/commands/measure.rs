@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use stack::Load;
-use stack::measure::{self, Rate, Report, Restart};
+use stack::measure::{self, Rate, Report, Restart, Told};
 use stack::recording::Content;
 use stack::replay::{MetricWorker, Setting, find_worker};
 use stack::terminal::{self, thousands};
@@ -38,6 +38,13 @@ pub(crate) struct Measure {
     /// The worker: session-entropy, cosine-decay or domain-drift.
     #[arg(long, default_value = "session-entropy", value_parser = find_worker)]
     worker: MetricWorker,
+    /// Instead: how soon alerts are told while so many records a second come at the pace of their event time. Windows of a minute
+    /// end every second, and every group tells an alert at every end; there is no clickhouse-writer.
+    #[arg(long, value_name = "RECORDS/S", conflicts_with = "records", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    live: Option<u64>,
+    /// How long, with --live.
+    #[arg(long, value_name = "S", default_value_t = 60, requires = "live", value_parser = clap::value_parser!(u64).range(1..=7_000))]
+    seconds: u64,
     /// A setting of a worker (may be repeated).
     #[arg(long = "set", value_name = "WORKER.KEY=VALUE")]
     settings: Vec<Setting>,
@@ -60,7 +67,8 @@ impl Measure {
     pub(crate) fn run(self) -> Result<()> {
         let progress = terminal::progress();
         let measure = measure::Measure {
-            records: self.records,
+            // a load is spread over two hours
+            records: self.live.map_or(self.records, |rate| rate * 7_200),
             items: self.items.div_ceil(stack::generator::DEPARTMENTS),
             seed: self.seed,
             partitions: self.partitions,
@@ -69,6 +77,10 @@ impl Measure {
             start: super::generate::START,
             load: if self.records < MANY { Load::Short } else { Load::Sustained },
         };
+        if let Some(rate) = self.live {
+            show(&measure::live(&measure, rate, self.seconds, progress.as_ref())?);
+            return Ok(());
+        }
         let Report { rates, restart } = measure::run(&measure, progress.as_ref())?;
         println!("{:44}{:>14}{:>20}{:>14}", "", "records/s", "CPU s per million", "peak MB");
         for Rate { what, records_per_second, cpu_seconds_per_million, peak_rss_bytes } in rates {
@@ -83,6 +95,24 @@ impl Measure {
         }
         Ok(())
     }
+}
+
+fn show(told: &Told) {
+    println!(
+        "{} records/s, {:.0} % of a core, {} MB; {} alerts",
+        thousands(told.records_per_second as u64),
+        100.0 * told.cpu_share,
+        told.peak_rss_bytes / 1_000_000,
+        thousands(told.alerts as u64)
+    );
+    println!("{:44}{:>10}{:>10}{:>10}", "seconds", "p50", "p99", "all");
+    let line = |what: &str, seconds: &dyn Fn(f64) -> Option<f64>| {
+        let [median, most, all] =
+            [0.5, 0.99, 1.0].map(|share| seconds(share).map_or("-".to_owned(), |it| format!("{it:.3}")));
+        println!("{what:44}{median:>10}{most:>10}{all:>10}");
+    };
+    line("window closed to commit, at most", &|share| told.rows_within(share));
+    line("alert's timestamp to consumer", &|share| Some(told.seen_within(share)?.as_secs_f64()));
 }
 
 impl PollAndDecode {

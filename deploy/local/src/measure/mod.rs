@@ -1,6 +1,7 @@
 //! `cargo stack measure`: how fast a worker works off a backlog, beside a consumer that only polls and decodes.
 
 mod consumer;
+mod live;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::replay::{MetricWorker, Plan, Protocol, Run, Setting, WRITER};
 use crate::{Load, Progress};
 
 pub use consumer::poll_and_decode;
+pub use live::{Bucket, Told, live};
 
 /// Clicks that a worker has processed before it is restarted: about a minute of five millions in two hours.
 const SOME: u64 = 40_000;

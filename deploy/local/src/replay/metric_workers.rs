@@ -86,8 +86,11 @@ pub const METRIC_WORKERS: [MetricWorker; 3] = [
     },
 ];
 
+/// Where all metric workers tell their alerts.
+pub const ALERTS_TOPIC: &str = "recwatch.alerts.v1";
+
 /// Where all workers tell of alerts.
-pub(super) const ALERTS: RowTopic = RowTopic { name: "recwatch.alerts.v1", table: "alerts", kind: RowKind::Alert };
+pub(super) const ALERTS: RowTopic = RowTopic { name: ALERTS_TOPIC, table: "alerts", kind: RowKind::Alert };
 
 /// Where workers put what came too late.
 pub(super) const LATE_TOPIC: &str = "recwatch.late.v1";

@@ -12,7 +12,7 @@ mod watermarks;
 
 pub use fleet::{Fleet, Instance, Usage};
 pub use metric_workers::find as find_worker;
-pub use metric_workers::{METRIC_WORKERS, MetricWorker, RowKind, RowTopic, WRITER};
+pub use metric_workers::{ALERTS_TOPIC, METRIC_WORKERS, MetricWorker, RowKind, RowTopic, WRITER};
 pub use plan::Plan;
 pub use run::Run;
 pub use settings::{Addresses, Protocol, Setting};

@@ -7,9 +7,10 @@ mod publishing;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use records::{Registry, RegistryConfig};
 
 use super::audit::RowAudit;
@@ -113,6 +114,15 @@ impl<'a> Run<'a> {
     #[must_use]
     pub fn counts(&self, worker: &'static str, source: Content) -> Counts {
         self.watermarks.get(&(worker, source)).map(Watermarks::counts).unwrap_or_default()
+    }
+
+    /// Where a process of a worker answers HTTP.
+    ///
+    /// # Errors
+    /// None was started.
+    pub fn address_of(&self, worker: &str) -> Result<SocketAddr> {
+        let instance = self.fleet.instances().iter().find(|instance| instance.worker == worker);
+        instance.map(|instance| instance.http).with_context(|| format!("no {worker} was started"))
     }
 
     fn addresses(&self) -> Addresses {
