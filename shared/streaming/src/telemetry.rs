@@ -222,7 +222,8 @@ mod tests {
         let names: Vec<&str> = names.filter(|name| name.starts_with("recwatch_streaming_")).collect();
         assert!(names.len() > 5, "{names:?}");
         for name in names {
-            assert!(is_named(name.strip_suffix("_total").unwrap_or(name)), "{name} is none of\n{exported}");
+            let metric = ["_total", "_bucket"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+            assert!(is_named(metric), "{name} is none of\n{exported}");
         }
     }
 
