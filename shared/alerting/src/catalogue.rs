@@ -10,9 +10,11 @@ pub struct RowKind {
     pub name: &'static str,
     /// Names of the dimensions that make a group.
     pub dimensions: Vec<&'static str>,
+    /// The values of those dimensions that have no others.
+    pub known_values: Vec<(&'static str, &'static [&'static str])>,
     /// What rules can watch and require.
     pub metrics: Vec<Metric>,
-    /// Index of the metric by which groups weigh in an attribution: a count of samples.
+    /// Index of the metric by which the means of groups weigh in an attribution: a count of samples.
     pub weight: usize,
     /// Length of its windows, ms.
     pub window: i64,
@@ -45,13 +47,15 @@ pub struct Metric {
     pub high: f64,
     /// Whether it says on how many samples the row rests.
     pub samples: bool,
+    /// Whether groups' numbers add up to that of all of them, as counts do; means over samples do not.
+    pub adds_up: bool,
 }
 
 impl Metric {
     /// A number from `low` to `high`.
     #[must_use]
     pub fn of(name: &'static str, low: f64, high: f64) -> Self {
-        Self { name, low, high, samples: false }
+        Self { name, low, high, samples: false, adds_up: false }
     }
 
     /// A share or the like, from 0 to 1.
@@ -66,10 +70,16 @@ impl Metric {
         Self::of(name, 0.0, 1.0)
     }
 
+    /// A count of what is none of the samples.
+    #[must_use]
+    pub fn count(name: &'static str) -> Self {
+        Self { adds_up: true, ..Self::of(name, 0.0, f64::INFINITY) }
+    }
+
     /// A count of samples.
     #[must_use]
     pub fn samples(name: &'static str) -> Self {
-        Self { samples: true, ..Self::of(name, 0.0, f64::INFINITY) }
+        Self { samples: true, ..Self::count(name) }
     }
 }
 

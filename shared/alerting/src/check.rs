@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use service::{HumanDuration, Problems};
+use wildmatch::WildMatch;
 
 use crate::catalogue::{Metric, RowKind};
 use crate::config::{AlertsConfig, Direction, Kind, RuleConfig};
@@ -151,8 +152,9 @@ impl Checker<'_> {
             self.wrong("every", shown, format!("a multiple of the slide ({})", duration(rows.slide)));
             return rows.window.max(1);
         }
-        if self.config.kind == Kind::Change && every > HOUR {
-            let allowed = "at most 1h for a change: its baseline needs 24 values of a day";
+        // twice as many as it needs, lest a few that are missing make it blind
+        if self.config.kind == Kind::Change && every > HOUR / 2 {
+            let allowed = "at most 30m for a change: its baseline needs 24 values of a day";
             self.wrong("every", duration(every), allowed);
         }
         every.max(1)
@@ -165,7 +167,7 @@ impl Checker<'_> {
             Kind::Deviation => {
                 let direction = self.direction();
                 let margin = self.positive("margin", config.margin, 1.0, true);
-                let history = self.history(HOUR, rows.slide, "slides");
+                let history = self.past(HOUR, rows.slide, "slides");
                 Some(Condition::Deviation { direction: direction?, margin, history })
             }
             Kind::Change => {
@@ -175,7 +177,12 @@ impl Checker<'_> {
             }
             Kind::Absence => {
                 let windows = self.count("windows", config.windows, 3);
-                let history = self.history(DAY, every, "evaluations");
+                // a group is forgotten after its history, and must be missed before
+                let least = every.saturating_mul(i64::from(windows) + 1);
+                let history = self.history(DAY.max(least), least, &format!("{} evaluations", i64::from(windows) + 1));
+                if config.history.is_none() && history > MAX_HISTORY {
+                    self.wrong("windows", windows, format!("such that it takes less than {}", duration(MAX_HISTORY)));
+                }
                 Some(Condition::Absence { windows, history })
             }
         }
@@ -204,7 +211,16 @@ impl Checker<'_> {
         };
         if of_median {
             let factor = self.positive(key, Some(value), 1.0, false);
-            let history = self.history(DAY, every, "evaluations");
+            let is_beyond = if comparison == Above { factor > 1.0 } else { factor < 1.0 };
+            if !is_beyond {
+                let allowed = if comparison == Above { "above 1" } else { "below 1" };
+                self.wrong(key, value, format!("{allowed}, or what is usual would breach"));
+            }
+            if metric.low < 0.0 {
+                let message = format!("{} can be negative, and a factor of its median says nothing then", metric.name);
+                self.problems.tell(format!("{}.{key}", self.prefix), message);
+            }
+            let history = self.past(DAY, every, "evaluations");
             return Some(Condition::Threshold { comparison, bound: Bound::Median { factor, history } });
         }
         if config.history.is_some() {
@@ -251,11 +267,17 @@ impl Checker<'_> {
         value
     }
 
-    fn history(&mut self, default: i64, step: i64, steps: &str) -> i64 {
+    /// The history of a rule that looks back: enough steps to say what is usual.
+    fn past(&mut self, default: i64, step: i64, steps: &str) -> i64 {
         let least = step.saturating_mul(LEAST_ROWS as i64);
-        let Some(history) = self.config.history.map(HumanDuration::as_millis) else { return default.max(least) };
+        self.history(default.max(least), least, &format!("{LEAST_ROWS} {steps}"))
+    }
+
+    /// The history, `least` at least, which are so many `steps`.
+    fn history(&mut self, default: i64, least: i64, steps: &str) -> i64 {
+        let Some(history) = self.config.history.map(HumanDuration::as_millis) else { return default };
         if history < least || history > MAX_HISTORY {
-            let allowed = format!("from {} ({LEAST_ROWS} {steps}) to {}", duration(least), duration(MAX_HISTORY));
+            let allowed = format!("from {} ({steps}) to {}", duration(least), duration(MAX_HISTORY));
             self.wrong("history", duration(history), allowed);
         }
         history
@@ -267,13 +289,28 @@ impl Checker<'_> {
                 let allowed = format!("about the dimensions of rows of {}: {}", rows.name, rows.dimensions.join(", "));
                 self.wrong(&format!("match.{dimension}"), format!("{pattern:?}"), allowed);
             }
+            let known = rows.known_values.iter().find(|(of, _)| of == dimension).map(|(_, values)| *values);
+            if let Some(known) = known
+                && !known.iter().any(|value| WildMatch::new(pattern).matches(value))
+            {
+                let allowed = format!("such that it matches one of {}", known.join(", "));
+                self.wrong(&format!("match.{dimension}"), format!("{pattern:?}"), allowed);
+            }
         }
     }
 
     fn require(&mut self, rows: &RowKind) {
+        if self.config.kind == Kind::Absence && !self.config.require.is_empty() {
+            let message = "an absence is about whether there are rows, whatever they say";
+            self.problems.tell(format!("{}.require", self.prefix), message);
+        }
         for (name, least) in &self.config.require {
             let key = format!("require.{name}");
             match rows.metric(name).map(|at| &rows.metrics[at]) {
+                Some(metric) if self.config.kind == Kind::Change && !metric.samples => {
+                    let message = "a change requires samples only: its sum begins anew once it has fired, met or not";
+                    self.problems.tell(format!("{}.{key}", self.prefix), message);
+                }
                 None => {
                     let names: Vec<&str> = rows.metrics.iter().map(|metric| metric.name).collect();
                     self.wrong(&key, least, format!("about one of {}", names.join(", ")));

@@ -7,7 +7,7 @@ use service::{HumanDuration, Problems};
 
 use crate::catalogue::RowKind;
 use crate::check;
-use crate::rule::{Rule, RuleSet};
+use crate::rule::{Rule, RuleSet, Terms};
 
 /// The section `[alerts]` with its defaults, without rules.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -106,9 +106,11 @@ impl AlertsConfig {
         let enabled = self.rules.iter().filter(|(_, rule)| rule.enabled);
         let rules = enabled.filter_map(|(name, rule)| check::rule(name, rule, catalogue, &mut Problems::new()));
         RuleSet {
-            no_data_windows: self.no_data_windows,
-            repeat_interval: self.repeat_interval.as_millis(),
-            max_series: self.max_series,
+            terms: Terms {
+                no_data_windows: self.no_data_windows,
+                repeat_interval: self.repeat_interval.as_millis(),
+                max_series: self.max_series,
+            },
             rules: rules.filter(|rule: &Rule| rule.rows == rows).collect(),
         }
     }

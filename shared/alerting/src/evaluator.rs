@@ -5,9 +5,9 @@ use storage::wire::{self, Reader};
 use streaming::operator::RestoreError;
 
 use crate::catalogue::{Row, RowKind};
-use crate::judging::{Terms, evaluate};
+use crate::judging::evaluate;
 use crate::live::LiveRule;
-use crate::rule::{Compiled, RuleSet};
+use crate::rule::{Compiled, RuleSet, TermsSince};
 use crate::snapshot;
 use crate::transition::{Reason, Seen, Transition};
 
@@ -38,10 +38,14 @@ pub struct Evaluator {
     revision: i64,
     configured: RuleSet,
     /// Under which rules it runs.
-    terms: Option<RuleSet>,
+    running: Option<RuleSet>,
+    /// What held for all rules, for windows that end behind a time: ascending, the last one is that of today. Those before it
+    /// are for replays.
+    terms: TermsSince,
     live: Vec<LiveRule>,
-    tracked: u64,
     closed: Option<i64>,
+    /// What was closed in the snapshot that it was restored from: replays begin there or later.
+    restored_at: i64,
     counts: Counts,
 }
 
@@ -54,10 +58,11 @@ impl Evaluator {
             kind,
             revision,
             configured: rules,
-            terms: None,
+            running: None,
+            terms: Vec::new(),
             live: Vec::new(),
-            tracked: 0,
             closed: None,
+            restored_at: i64::MIN,
             counts: Counts::default(),
         }
     }
@@ -77,12 +82,17 @@ impl Evaluator {
         for removed in &mut before {
             self.resolve(removed, sink);
         }
-        self.tracked = self.live.iter().map(|live| live.series.len() as u64).sum();
-        let news = match &self.terms {
-            Some(terms) => *terms != self.configured,
+        let news = match &self.running {
+            Some(running) => *running != self.configured,
             None => !self.configured.rules.is_empty(),
         };
-        self.terms = Some(self.configured.clone());
+        self.running = Some(self.configured.clone());
+        if self.terms.last().is_none_or(|(_, terms)| *terms != self.configured.terms) {
+            self.terms.push((since, self.configured.terms));
+        }
+        // no replay begins before the snapshot: of what held until then it needs the last one
+        let needed = self.terms.partition_point(|(since, _)| *since <= self.restored_at).saturating_sub(1);
+        self.terms.drain(..needed);
         news
     }
 
@@ -108,16 +118,11 @@ impl Evaluator {
 
     /// The window that ends at `end` is closed with these rows, if any rule [wants](Self::wants) them. Ends come ascending.
     pub fn close(&mut self, end: i64, rows: &[Row], sink: &mut dyn FnMut(&Alert<'_>)) {
-        let Self { worker, kind, revision, live, tracked, counts, terms, .. } = self;
-        if let Some(terms) = terms {
-            let terms = Terms {
-                no_data_windows: terms.no_data_windows,
-                repeat_interval: terms.repeat_interval,
-                max_series: terms.max_series,
-            };
+        let Self { worker, kind, revision, live, counts, terms, .. } = self;
+        if let Some((_, terms)) = terms.iter().rev().find(|(since, _)| end > *since) {
             for live in live.iter_mut().filter(|live| live.wants(end)) {
                 let mut emit = |transition: &Transition<'_>| transition.record(worker, kind, *revision, sink);
-                evaluate(live, (end, rows), kind, terms, (counts, tracked), &mut emit);
+                evaluate(live, (end, rows), kind, *terms, counts, &mut emit);
             }
         }
         self.closed = Some(end);
@@ -150,14 +155,12 @@ impl Evaluator {
     /// Series that are kept.
     #[must_use]
     pub fn tracked(&self) -> u64 {
-        self.tracked
+        self.live.iter().map(|live| live.series.len() as u64).sum()
     }
 
     /// Appends the rules that run, and since when: whoever restores a snapshot must know them.
     pub fn remembered(&self, into: &mut Vec<u8>) {
-        if let Some(terms) = &self.terms {
-            snapshot::write_rules(terms, &self.live, into);
-        }
+        snapshot::write_rules(&self.terms, &self.live, into);
     }
 
     /// Takes the rules back that [`remembered`](Self::remembered) has written; before [`restore`](Self::restore).
@@ -166,7 +169,9 @@ impl Evaluator {
     /// Where the bytes are none of it, or name what these rows do not have.
     pub fn recall(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
         let (terms, live) = snapshot::read_rules(bytes, &self.kind)?;
-        (self.terms, self.live, self.tracked) = (Some(terms), live, 0);
+        let rules = live.iter().map(|live| live.rule.rule.clone()).collect();
+        self.running = terms.last().map(|(_, terms)| RuleSet { terms: *terms, rules });
+        (self.terms, self.live) = (terms, live);
         Ok(())
     }
 
@@ -190,7 +195,7 @@ impl Evaluator {
         snapshot::read_series(&mut reader, &mut self.live)?;
         reader.finish()?;
         self.closed = closed;
-        self.tracked = self.live.iter().map(|live| live.series.len() as u64).sum();
+        self.restored_at = closed.unwrap_or(i64::MIN);
         Ok(())
     }
 }

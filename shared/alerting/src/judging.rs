@@ -5,17 +5,9 @@ use crate::catalogue::{Group, Row, RowKind};
 use crate::config::Direction;
 use crate::evaluator::Counts;
 use crate::live::LiveRule;
-use crate::rule::{Condition, Requirement, Rule};
+use crate::rule::{Condition, Requirement, Rule, Terms};
 use crate::series::{Firing, Judgement, Series};
 use crate::transition::{Reason, Seen, Transition};
-
-/// What holds for all rules.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
-    pub(crate) no_data_windows: u32,
-    pub(crate) repeat_interval: i64,
-    pub(crate) max_series: u64,
-}
 
 /// A row and what is said of it.
 struct Judged<'a> {
@@ -24,18 +16,15 @@ struct Judged<'a> {
     judgement: Judgement,
 }
 
-/// Evaluates, or only notes what will be the past of later rows, and shows transitions to `emit`. `tracked` are the series of
-/// all rules.
+/// Evaluates, or only notes what will be the past of later rows, and shows transitions to `emit`.
 pub(crate) fn evaluate(
     live: &mut LiveRule,
     (end, rows): (i64, &[Row]),
     kind: &RowKind,
     terms: Terms,
-    (counts, tracked): (&mut Counts, &mut u64),
+    counts: &mut Counts,
     emit: &mut dyn FnMut(&Transition<'_>),
 ) {
-    let before = live.series.len() as u64;
-    let others = *tracked - before;
     let due = live.rule.is_due(end);
     let mut judged: Vec<Judged<'_>> = Vec::new();
     for row in rows {
@@ -43,7 +32,7 @@ pub(crate) fn evaluate(
             continue;
         }
         let Some(value) = usable(live, row) else { continue };
-        let full = others + live.series.len() as u64 >= terms.max_series;
+        let full = live.series.len() as u64 >= terms.max_series;
         if let Some(judgement) = judge(live, row, value, (end, due), full, counts) {
             judged.push(Judged { row, value, judgement });
         }
@@ -57,7 +46,6 @@ pub(crate) fn evaluate(
         miss(live, (end, terms), kind, counts, emit);
         live.evict(end);
     }
-    *tracked = others + live.series.len() as u64;
 }
 
 /// The value of a row that can be judged: of absence, that there is one.
@@ -113,7 +101,10 @@ fn judge(
     }
     let firing = series.firing.is_some();
     let judgement = condition.judge(&mut series.past, end, value, firing);
-    series.last = end;
+    // a firing alert that cannot be judged any more is one without data: it must not stay for ever
+    if judgement.is_some() || !firing {
+        series.last = end;
+    }
     let mut judgement = judgement?;
     judgement.breaches &= met;
     Some(judgement)
@@ -124,7 +115,9 @@ fn strongest(live: &LiveRule, kind: &RowKind, judged: &[Judged<'_>], rows: &[Row
     if judged.iter().all(|item| !item.judgement.breaches) {
         return Vec::new();
     }
-    let excess = |item: &Judged<'_>| item.judgement.excess(item.value) * item.row.values[kind.weight].unwrap_or(1.0);
+    let adds_up = live.rule.metric.is_some_and(|metric| kind.metrics[metric].adds_up);
+    let weight = |row: &Row| if adds_up { 1.0 } else { row.values[kind.weight].unwrap_or(1.0) };
+    let excess = |item: &Judged<'_>| item.judgement.excess(item.value) * weight(item.row);
     // groups that are not judged carry nothing, but show which values there are
     let others = rows.iter().filter(|row| live.rule.matches(&row.group)).map(|row| (&row.group, 0.0));
     let groups: Vec<(&Group, f64)> = judged.iter().map(|item| (&item.row.group, excess(item))).chain(others).collect();

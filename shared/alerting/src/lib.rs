@@ -22,5 +22,5 @@ mod transition;
 pub use catalogue::{Group, Metric, Row, RowKind};
 pub use config::{AlertsConfig, DEFAULTS, Direction, Kind, RuleConfig};
 pub use evaluator::{Counts, Evaluator};
-pub use rule::{Bound, Comparison, Condition, Rule, RuleSet};
+pub use rule::{Bound, Comparison, Condition, Rule, RuleSet, Terms};
 pub use stage::AlertStage;

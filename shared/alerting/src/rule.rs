@@ -11,15 +11,25 @@ use crate::config::Direction;
 /// All rules over one kind of rows, and what holds for all of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RuleSet {
+    /// What holds for all of them.
+    pub terms: Terms,
+    /// The rules, by their names.
+    pub rules: Vec<Rule>,
+}
+
+/// What holds for all rules.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
     /// Evaluations without data until a firing alert is resolved.
     pub no_data_windows: u32,
     /// Event time until a firing alert is sent again, ms.
     pub repeat_interval: i64,
-    /// Series that are kept.
+    /// Series that each rule keeps.
     pub max_series: u64,
-    /// The rules, by their names.
-    pub rules: Vec<Rule>,
 }
+
+/// What held for all rules, for windows that end behind a time (epoch ms); ascending.
+pub(crate) type TermsSince = Vec<(i64, Terms)>;
 
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -9,38 +9,49 @@ use streaming::operator::RestoreError;
 use crate::attribution::Attribution;
 use crate::catalogue::{Group, RowKind};
 use crate::live::LiveRule;
-use crate::rule::{Compiled, RuleSet};
+use crate::rule::{Compiled, Rule, RuleSet, Terms, TermsSince};
 use crate::series::{Firing, Past, Series, Window};
 
-/// Of both.
+/// Of series.
 pub(crate) const VERSION: u8 = 1;
+/// Of rules.
+const RULES_VERSION: u8 = 2;
+/// Rules, before it was kept what had held earlier.
+const WITHOUT_OLDER_TERMS: u8 = 1;
 
-/// Appends the terms, with the rules that run under them in place of the configured ones, and since when each does.
-pub(crate) fn write_rules(terms: &RuleSet, live: &[LiveRule], into: &mut Vec<u8>) {
-    into.push(VERSION);
-    let rules = live.iter().map(|live| live.rule.rule.clone()).collect();
+/// Appends what held for all rules and since when, and the rules that run, each with since when it does.
+pub(crate) fn write_rules(terms: &[(i64, Terms)], live: &[LiveRule], into: &mut Vec<u8>) {
+    into.push(RULES_VERSION);
+    let rules: Vec<(i64, &Rule)> = live.iter().map(|live| (live.since, &live.rule.rule)).collect();
     // plain data into memory: there is nothing that can fail
-    let bytes = postcard::to_stdvec(&RuleSet { rules, ..terms.clone() }).unwrap_or_default();
-    wire::put_bytes(into, &bytes);
-    live.iter().for_each(|live| wire::put_signed(into, i128::from(live.since)));
+    into.extend(postcard::to_stdvec(&(terms, rules)).unwrap_or_default());
 }
 
 /// Reads what [`write_rules`] has written.
-pub(crate) fn read_rules(bytes: &[u8], kind: &RowKind) -> Result<(RuleSet, Vec<LiveRule>), RestoreError> {
+pub(crate) fn read_rules(bytes: &[u8], kind: &RowKind) -> Result<(TermsSince, Vec<LiveRule>), RestoreError> {
+    let unreadable = |error: postcard::Error| RestoreError(format!("alert rules: {error}"));
     let mut reader = Reader::new(bytes);
-    reader.version(VERSION)?;
-    let terms: RuleSet =
-        postcard::from_bytes(reader.bytes()?).map_err(|error| RestoreError(format!("alert rules: {error}")))?;
+    let (terms, rules): (TermsSince, Vec<(i64, Rule)>) = if bytes.first() == Some(&WITHOUT_OLDER_TERMS) {
+        reader.version(WITHOUT_OLDER_TERMS)?;
+        let set: RuleSet = postcard::from_bytes(reader.bytes()?).map_err(unreadable)?;
+        let rules = set.rules.into_iter().map(|rule| Ok((reader.i64()?, rule)));
+        (vec![(i64::MIN, set.terms)], rules.collect::<Result<_, RestoreError>>()?)
+    } else {
+        reader.version(RULES_VERSION)?;
+        postcard::from_bytes(reader.rest()).map_err(unreadable)?
+    };
+    if terms.is_empty() || !terms.is_sorted_by_key(|(since, _)| *since) {
+        return Err(damaged("alert rules: since when they hold is not said"));
+    }
     let mut live = Vec::new();
-    for rule in &terms.rules {
+    for (since, rule) in rules {
         let named = rule.name.clone();
-        let compiled = Compiled::new(rule.clone(), kind);
+        let compiled = Compiled::new(rule, kind);
         let compiled = compiled.map_err(|name| {
             RestoreError(format!("the alert rule {named} watches {name}, which rows of {} do not have", kind.name))
         })?;
-        live.push(LiveRule::new(compiled, reader.i64()?));
+        live.push(LiveRule::new(compiled, since));
     }
-    reader.finish()?;
     Ok((terms, live))
 }
 

@@ -247,3 +247,52 @@ fn quiet_series_are_forgotten() {
     }
     assert_eq!(player.evaluator.tracked(), 1, "of c/d one hour of levels");
 }
+
+#[test]
+fn of_counts_the_excess_itself_is_shared_and_of_means_that_of_all_their_samples() {
+    let fewer = "[alerts.rules.few]\nkind = \"threshold\"\nmetric = \"sessions\"\nbelow = 900.0\nfire_after = 1\n";
+    let mut player = Player::new(&fewer.replace("below = 900.0", "below_median = 0.9"));
+    let window = |player: &mut Player, at: i64, cats: [f64; 2], dogs: [f64; 2]| {
+        let rows = [(["cats", "new"], cats), (["dogs", "new"], dogs)];
+        let rows = rows.map(|(group, [sessions, freshness])| row(group, [sessions, freshness, 1.0, 0.0]));
+        player.close(at * WINDOW, &rows);
+    };
+    for at in 1..=6 {
+        window(&mut player, at, [1000.0, 0.5], [1000.0, 0.5]);
+    }
+    // cats lose 990 of the 1490 sessions that are missing: 66 %, less than the 80 % that one value alone would have to carry
+    window(&mut player, 7, [10.0, 0.5], [500.0, 0.5]);
+    assert_eq!(player.told.len(), 2);
+    assert_eq!(player.told[0].attribution, [("domain".to_owned(), "cats, dogs".to_owned())]);
+    assert!(player.told[0].summary.contains("100 % of the excess lies in domain cats, dogs"), "{:#?}", player.told[0]);
+
+    // of freshness both fall alike, and dogs have nine times the sessions
+    let mut player =
+        Player::new("[alerts.rules.low]\nkind = \"threshold\"\nmetric = \"freshness\"\nbelow = 0.5\nfire_after = 1\n");
+    window(&mut player, 1, [100.0, 0.4], [900.0, 0.4]);
+    assert_eq!(player.told[0].attribution, [("domain".to_owned(), "dogs".to_owned())]);
+}
+
+#[test]
+fn what_fires_and_cannot_be_judged_any_more_ends_as_if_it_had_no_data() {
+    let shift = "[alerts.rules.shift]\nkind = \"change\"\nmetric = \"level\"\ndirection = \"up\"\nsigmas = 3.0\nevery = \"30m\"\n";
+    let mut player = Player::new(shift);
+    let half_hour = HOUR / 2;
+    let level = |at: i64| if at <= 60 { f64::from(u8::from(at % 2 == 0)) } else { 9.0 };
+    // rows of a day and a half, then a shift, with which it fires
+    for at in 1..=61 {
+        player.close(at * half_hour, &[row(["cats", "new"], [50.0, 0.5, 1.0, level(at)])]);
+    }
+    assert_eq!(player.news(), ["fired cats/new"]);
+    // the fields of the rows are empty for a day: their past is gone when they are back
+    for at in 62..=63 {
+        player.close(at * half_hour, &[]);
+    }
+    assert_eq!(player.news(), [""; 0]);
+    let mut at = 63 + 48;
+    while player.told.is_empty() && at < 63 + 60 {
+        at += 1;
+        player.close(at * half_hour, &[row(["cats", "new"], [50.0, 0.5, 1.0, 0.0])]);
+    }
+    assert_eq!(player.told[0].reason, "no_data", "at {at}");
+}

@@ -2,9 +2,9 @@
 
 mod support;
 
-use alerting::Row;
+use alerting::{Row, RuleSet, Terms};
 use proptest::prelude::*;
-use support::{Player, Told, WINDOW, row};
+use support::{Player, Told, WINDOW, row, rules};
 
 const ALL_KINDS: &str = r#"
 [alerts.rules.low]
@@ -167,6 +167,55 @@ proptest! {
         close(&mut again, &windows, again_at, windows.len());
         told.append(&mut again.told);
         prop_assert_eq!(told, expected);
+    }
+
+    /// What holds for all rules may change at each start, and replays from older snapshots cross several such changes.
+    #[test]
+    fn a_replay_runs_under_what_held_for_all_rules_then(
+        windows in windows(),
+        starts in prop::collection::vec((any::<prop::sample::Index>(), 1..5_u32, 1..9_i64, 1..4_u64), 1..4),
+        snapshot_at: prop::sample::Index,
+    ) {
+        let mut starts: Vec<(usize, RuleSet)> = starts
+            .iter()
+            .map(|(at, no_data_windows, repeat_after, max_series)| {
+                let repeat_interval = repeat_after * WINDOW;
+                let terms = Terms { no_data_windows: *no_data_windows, repeat_interval, max_series: *max_series };
+                (at.index(windows.len() + 1), RuleSet { terms, ..rules(ALL_KINDS) })
+            })
+            .collect();
+        starts.sort_by_key(|(at, _)| *at);
+        let snapshot_at = snapshot_at.index(starts[0].0 + 1);
+
+        // stopped with a snapshot each time, so that nothing is replayed
+        let mut straight = Player::new(ALL_KINDS);
+        let (mut told, mut at) = (Vec::new(), 0);
+        // each start replays all that lies behind the one snapshot
+        let mut player = Player::new(ALL_KINDS);
+        close(&mut player, &windows, 0, snapshot_at);
+        let snapshot = player.snapshot();
+        close(&mut player, &windows, snapshot_at, starts[0].0);
+        let mut told_with_replays = std::mem::take(&mut player.told);
+        for (number, (start, rules)) in starts.iter().enumerate() {
+            close(&mut straight, &windows, at, *start);
+            told.append(&mut straight.told);
+            straight = Player::restored_under(rules.clone(), &straight.snapshot(), straight.remembered.as_ref());
+            straight.begin();
+            told.append(&mut straight.told);
+
+            player = Player::restored_under(rules.clone(), &snapshot, player.remembered.as_ref());
+            close(&mut player, &windows, snapshot_at, *start);
+            player.told.clear();
+            player.begin();
+            let until = starts.get(number + 1).map_or(windows.len(), |(next, _)| *next);
+            close(&mut player, &windows, *start, until);
+            told_with_replays.append(&mut player.told);
+            at = *start;
+        }
+        close(&mut straight, &windows, at, windows.len());
+        told.append(&mut straight.told);
+        prop_assert_eq!(told_with_replays, told);
+        prop_assert_eq!(player.snapshot(), straight.snapshot());
     }
 
     #[test]

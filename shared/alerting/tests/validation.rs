@@ -75,7 +75,7 @@ fn all_mistakes_of_all_rules_are_told() {
             "alerts.rules.short.history = 50s: must be from 1m (6 slides) to 744h",
             "alerts.rules.change.sigmas = 0: must be above 0",
             "alerts.rules.change.fire_after = 2: must be 1 for a change",
-            "alerts.rules.change.every = 2h: must be at most 1h for a change",
+            "alerts.rules.change.every = 2h: must be at most 30m for a change",
             "alerts.rules.silent.metric: only rules of kind threshold, deviation, change have it",
             r#"alerts.rules.silent.rows = "tables": must be one of "rows""#,
         ],
@@ -104,4 +104,55 @@ fn a_silenced_rule_is_checked_but_does_not_run() {
     assert!(problems(text).is_empty());
     assert!(written(text).rules(&[rows()], "rows").rules.is_empty());
     assert_eq!(problems(&text.replace("0.5", "-0.5")).len(), 1);
+}
+
+#[test]
+fn rules_that_could_never_fire_or_would_always_do_are_refused() {
+    assert_told(
+        r#"
+        [alerts.rules.usual]
+        kind = "threshold"
+        metric = "freshness"
+        below_median = 80.0
+        [alerts.rules.above]
+        kind = "threshold"
+        metric = "freshness"
+        above_median = 0.5
+        [alerts.rules.signed]
+        kind = "threshold"
+        metric = "difference"
+        below_median = 0.8
+        [alerts.rules.forgotten]
+        kind = "absence"
+        windows = 10
+        history = "30m"
+        [alerts.rules.long]
+        kind = "absence"
+        windows = 1000
+        every = "1h"
+        [alerts.rules.required]
+        kind = "absence"
+        require = { sessions = 30 }
+        [alerts.rules.swallowed]
+        kind = "change"
+        metric = "level"
+        direction = "up"
+        require = { sessions = 30, significant = 1 }
+        [alerts.rules.nobody]
+        kind = "deviation"
+        metric = "level"
+        direction = "up"
+        match = { segment = "news", domain = "anything" }
+        "#,
+        &[
+            "alerts.rules.usual.below_median = 80: must be below 1",
+            "alerts.rules.above.above_median = 0.5: must be above 1",
+            "alerts.rules.signed.below_median: difference can be negative",
+            "alerts.rules.forgotten.history = 30m: must be from 55m (11 evaluations)",
+            "alerts.rules.long.windows = 1000: must be such that it takes less than 744h",
+            "alerts.rules.required.require: an absence is about whether there are rows",
+            "alerts.rules.swallowed.require.significant: a change requires samples only",
+            r#"alerts.rules.nobody.match.segment = "news": must be such that it matches one of new, old, x, y"#,
+        ],
+    );
 }

@@ -13,7 +13,7 @@ pub const RATES: &str = "decay_rate";
 pub fn pairs_kind(dimensions: impl Iterator<Item = Dimension>, window: i64, slide: i64) -> RowKind {
     let metrics = vec![
         Metric::samples("pairs"),
-        Metric::of("missing", 0.0, f64::INFINITY),
+        Metric::count("missing"),
         Metric::of("mean_cosine", -1.0, 1.0),
         Metric::of("mean_decayed", -1.0, 1.0),
         Metric::of("decayed_p05", -1.0, 1.0),
@@ -22,7 +22,7 @@ pub fn pairs_kind(dimensions: impl Iterator<Item = Dimension>, window: i64, slid
         Metric::of("mean_dt_seconds", 0.0, f64::INFINITY),
     ];
     let dimensions = dimensions.map(Dimension::name).collect();
-    RowKind { name: PAIRS, dimensions, metrics, weight: 0, window, slide }
+    RowKind { name: PAIRS, dimensions, known_values: Vec::new(), metrics, weight: 0, window, slide }
 }
 
 /// The fields of rows of decay rates; window and slide in ms.
@@ -34,5 +34,13 @@ pub fn rates_kind(window: i64, slide: i64) -> RowKind {
         Metric::of("half_life_hours", 0.0, f64::INFINITY),
         Metric::of("retention_24h", 0.0, f64::INFINITY),
     ];
-    RowKind { name: RATES, dimensions: vec![Dimension::Domain.name()], metrics, weight: 0, window, slide }
+    RowKind {
+        name: RATES,
+        dimensions: vec![Dimension::Domain.name()],
+        known_values: Vec::new(),
+        metrics,
+        weight: 0,
+        window,
+        slide,
+    }
 }

@@ -3,10 +3,12 @@
 use alerting::{Metric, Row, RowKind};
 use grouping::Example;
 
-use crate::rows::DriftRow;
+use crate::rows::{DriftRow, Kind};
 
 /// The name of the rows, that of their table.
 pub const ROWS: &str = "domain_drift";
+
+const KINDS: &[&str] = &[Kind::Pair.name(), Kind::SelfDrift.name()];
 
 /// The fields of a row, in the order of [`row`]; window and slide in ms.
 #[must_use]
@@ -24,9 +26,18 @@ pub fn row_kind(window: i64, slide: i64) -> RowKind {
         Metric::of("gamma", 0.05, 0.95),
         Metric::share("traffic_share"),
         Metric::of("sinkhorn", f64::NEG_INFINITY, f64::INFINITY),
-        positive("out_of_range"),
+        Metric::count("out_of_range"),
     ];
-    RowKind { name: ROWS, dimensions: vec!["kind", "sources", "target"], metrics, weight: 1, window, slide }
+    let known_values = vec![("kind", KINDS)];
+    RowKind {
+        name: ROWS,
+        dimensions: vec!["kind", "sources", "target"],
+        known_values,
+        metrics,
+        weight: 1,
+        window,
+        slide,
+    }
 }
 
 /// What rules see of a row.

@@ -20,7 +20,7 @@ pub enum Kind {
 impl Kind {
     /// Its name in rows.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Pair => "pair",
             Self::SelfDrift => "self",

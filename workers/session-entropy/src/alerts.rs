@@ -23,5 +23,13 @@ pub fn row_kind(dimensions: impl Iterator<Item = Dimension>, window: i64, slide:
         Metric::share("share_scattered"),
     ];
     let weight = 2;
-    RowKind { name: ROWS, dimensions: dimensions.map(Dimension::name).collect(), metrics, weight, window, slide }
+    RowKind {
+        name: ROWS,
+        dimensions: dimensions.map(Dimension::name).collect(),
+        known_values: Vec::new(),
+        metrics,
+        weight,
+        window,
+        slide,
+    }
 }

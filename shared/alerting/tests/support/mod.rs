@@ -16,11 +16,13 @@ pub fn rows() -> RowKind {
     RowKind {
         name: "rows",
         dimensions: vec!["domain", "segment"],
+        known_values: vec![("segment", &["new", "old", "x", "y"])],
         metrics: vec![
             Metric::samples("sessions"),
             Metric::share("freshness"),
             Metric::flag("significant"),
-            Metric::of("level", f64::NEG_INFINITY, f64::INFINITY),
+            Metric::of("level", 0.0, f64::INFINITY),
+            Metric::of("difference", f64::NEG_INFINITY, f64::INFINITY),
         ],
         weight: 0,
         window: WINDOW,
@@ -50,7 +52,11 @@ pub fn rules(text: &str) -> RuleSet {
 
 /// A row of a domain and a segment: sessions, freshness, significant, level.
 pub fn row(group: [&str; 2], values: [f64; 4]) -> Row {
-    Row { group: group.map(Into::into).into(), values: values.map(Some).to_vec(), traceparent: None }
+    Row {
+        group: group.map(Into::into).into(),
+        values: values.into_iter().map(Some).chain([None]).collect(),
+        traceparent: None,
+    }
 }
 
 /// An alert, owned.
@@ -105,7 +111,11 @@ pub struct Player {
 impl Player {
     /// Live under these rules.
     pub fn new(text: &str) -> Self {
-        let mut player = Self { evaluator: evaluator(text), told: Vec::new(), remembered: None };
+        Self::under(rules(text))
+    }
+
+    pub fn under(rules: RuleSet) -> Self {
+        let mut player = Self { evaluator: evaluator(rules), told: Vec::new(), remembered: None };
         player.begin();
         player
     }
@@ -133,7 +143,11 @@ impl Player {
 
     /// As after a crash, not live yet: rules as configured now, the state of `snapshot`, what is remembered.
     pub fn restored(text: &str, snapshot: &[u8], remembered: Option<&Vec<u8>>) -> Self {
-        let mut evaluator = evaluator(text);
+        Self::restored_under(rules(text), snapshot, remembered)
+    }
+
+    pub fn restored_under(rules: RuleSet, snapshot: &[u8], remembered: Option<&Vec<u8>>) -> Self {
+        let mut evaluator = evaluator(rules);
         if let Some(remembered) = remembered {
             evaluator.recall(remembered).unwrap();
         }
@@ -147,6 +161,6 @@ impl Player {
     }
 }
 
-fn evaluator(text: &str) -> Evaluator {
-    Evaluator::new("worker", rows(), 1, rules(text))
+fn evaluator(rules: RuleSet) -> Evaluator {
+    Evaluator::new("worker", rows(), 1, rules)
 }
