@@ -10,7 +10,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
+use rdkafka::message::{BorrowedMessage, Message as _, OwnedMessage};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use service::{GroupProtocol, Shutdown};
@@ -199,6 +199,15 @@ pub fn reader(kafka: &ClientConfig, group: &str, isolation: &str) -> Result<Read
     config.create_with_context(Quiet)
 }
 
+/// How many partitions a topic has; 0 where there is no such topic.
+///
+/// # Errors
+/// Where no broker answers.
+pub fn partitions(reader: &Reader, topic: &str) -> Result<i32, KafkaError> {
+    let metadata = reader.fetch_metadata(Some(topic), ASK)?;
+    Ok(metadata.topics().first().map_or(0, |topic| topic.partitions().len() as i32))
+}
+
 /// Why a topic was not read to its end.
 #[derive(Debug)]
 pub enum ReadFailure {
@@ -262,4 +271,29 @@ pub fn read_to_end(
             return Err(ReadFailure::Later(format!("{topic}-{partition} cannot be read")));
         }
     }
+}
+
+/// Reads these many partitions of a topic to their present ends. Returns their records by age: where their number has
+/// changed, those of one key may lie in several.
+///
+/// # Errors
+/// As [`read_to_end`].
+pub fn read_whole(
+    kafka: &ClientConfig,
+    group: &str,
+    (topic, partitions): (&str, i32),
+    shutdown: &Shutdown,
+) -> Result<Vec<OwnedMessage>, ReadFailure> {
+    let mut records = Vec::new();
+    for partition in 0..partitions {
+        let mut age = i64::MIN;
+        read_to_end(kafka, group, (topic, partition), shutdown, |message| {
+            // clocks of producers differ; within a partition the order of its records counts
+            age = age.max(message.timestamp().to_millis().unwrap_or(age));
+            records.push((age, message.detach()));
+            Ok(())
+        })?;
+    }
+    records.sort_by_key(|(age, _)| *age);
+    Ok(records.into_iter().map(|(_, record)| record).collect())
 }
