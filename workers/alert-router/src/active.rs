@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use kafka::{ASK, Reader};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message as _, OwnedMessage};
@@ -17,12 +18,11 @@ use crate::core::Core;
 use crate::core::changes::{Changes, Send as Notification};
 use crate::core::restore::{Restore, RestoreError, Restored};
 use crate::deliver::{Answer, Courier};
-use crate::kafka::{ReadFailure, Reader, partitions, read_to_end, read_whole, reader};
 use crate::metrics::Metrics;
 use crate::outputs;
+use crate::reader::{ReadFailure, partitions, read_to_end, read_whole, reader};
 use crate::routing::{Routing, Style};
 use crate::silence;
-use crate::topics::ASK;
 use crate::writer::{Lost, Output, Writer};
 
 /// Records taken in one turn, which is one transaction.

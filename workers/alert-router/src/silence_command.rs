@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
+use kafka::ASK;
 use rdkafka::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use records::{DecodeError, Decoder, DecoderConfig, Encoder, Registry, Silence as Record};
@@ -11,9 +12,8 @@ use service::{HumanDuration, Shutdown};
 use crate::active::now;
 use crate::civil::rfc3339;
 use crate::config::Configuration;
-use crate::kafka::{ReadFailure, partitions, read_whole, reader};
+use crate::reader::{ReadFailure, partitions, read_whole, reader};
 use crate::silence::{Silence, read};
-use crate::topics::ASK;
 
 /// A silence as it stands in the topic.
 type Found = BTreeMap<String, Record<'static>>;
