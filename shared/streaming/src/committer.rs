@@ -1,27 +1,20 @@
 //! The thread that commits: folding never waits for a transaction.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use kafka::{RETRY_LIMIT, Transactions, is_retriable, is_too_large};
 use rdkafka::ClientConfig;
-use rdkafka::ClientContext;
-use rdkafka::Message;
 use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::producer::BaseRecord;
 
 use crate::cut::Cut;
 use crate::headers;
 use crate::output::OutputRecord;
-
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// A call that still asks to be made again after this long never ends: seen of a commit while another producer took the
-/// transactional id over. The producer is replaced then.
-const RETRY_LIMIT: Duration = Duration::from_secs(30);
-const DELIVERY_CHECK: Duration = Duration::from_micros(500);
 
 /// One transaction to be made.
 pub(crate) struct Job {
@@ -46,31 +39,6 @@ pub(crate) enum Outcome {
     Failed { error: String },
 }
 
-/// Notes the first record that the broker refused.
-#[derive(Default)]
-struct Deliveries {
-    failed: Mutex<Option<(KafkaError, String)>>,
-}
-
-impl ClientContext for Deliveries {}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, message)) = result {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.get_or_insert_with(|| (error.clone(), message.topic().to_owned()));
-        }
-    }
-}
-
-impl Deliveries {
-    fn take(&self) -> Option<(KafkaError, String)> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
 /// The stream thread's end of its commit thread.
 pub(crate) struct Committer {
     jobs: Option<Sender<Job>>,
@@ -91,13 +59,13 @@ impl Committer {
         let (jobs, job_receiver) = bounded::<Job>(1);
         let (outcome_sender, outcomes) = bounded(1);
         let thread = std::thread::Builder::new().name(format!("{name}-commit")).spawn(move || {
-            let mut transactions = Transactions { config, topics, handed_on, stop, producer: None };
+            let mut maker = Maker { config, topics, handed_on, stop, producer: None };
             // at once: it ends what a predecessor under the same id left open, and restores wait for that
-            if let Err(error) = transactions.renew() {
+            if let Err(error) = maker.renew() {
                 tracing::warn!(error, "the first transaction tries again");
             }
             for job in job_receiver {
-                let outcome = transactions.make(&job);
+                let outcome = maker.make(&job);
                 // before the answer: the thread takes the cut's buffers back then
                 drop(job);
                 if outcome_sender.send(outcome).is_err() {
@@ -134,12 +102,13 @@ impl Drop for Committer {
     }
 }
 
-struct Transactions {
+/// Makes the transactions, in the commit thread.
+struct Maker {
     config: ClientConfig,
     topics: Arc<[String]>,
     handed_on: std::ops::Range<u16>,
     stop: Arc<std::sync::atomic::AtomicBool>,
-    producer: Option<BaseProducer<Deliveries>>,
+    producer: Option<Transactions>,
 }
 
 enum Fault {
@@ -147,7 +116,7 @@ enum Fault {
     Fatal { error: String, fenced: bool },
 }
 
-impl Transactions {
+impl Maker {
     fn make(&mut self, job: &Job) -> Outcome {
         let started = Instant::now();
         if self.producer.is_none()
@@ -163,11 +132,11 @@ impl Transactions {
             Err(fault) => fault,
         };
         let fault = match fault {
-            Fault::Abort { error, too_large } => match abort(producer) {
+            Fault::Abort { error, too_large } => match producer.abort() {
                 Ok(()) => return Outcome::Aborted { error, too_large },
                 Err(second) => {
                     let error = format!("{error}; then, aborting: {second}");
-                    Fault::Fatal { error, fenced: is_fenced(producer, &second) }
+                    Fault::Fatal { error, fenced: producer.is_fenced(&second) }
                 }
             },
             fatal @ Fault::Fatal { .. } => fatal,
@@ -182,36 +151,23 @@ impl Transactions {
     /// A new producer under the same transactional id: it ends whatever its predecessor left open.
     fn renew(&mut self) -> Result<(), String> {
         self.producer = None;
-        loop {
-            let made = self.config.create_with_context(Deliveries::default()).and_then(
-                |producer: BaseProducer<Deliveries>| producer.init_transactions(CALL_TIMEOUT).map(|()| producer),
-            );
-            match made {
-                Ok(producer) => {
-                    self.producer = Some(producer);
-                    return Ok(());
-                }
-                Err(error) if is_retriable(&error) && !self.stop.load(std::sync::atomic::Ordering::Relaxed) => {
-                    tracing::warn!(%error, "transactions cannot be initialised yet, trying again");
-                }
-                Err(error) => return Err(format!("transactions cannot be initialised: {error}")),
-            }
-        }
+        let stopping = || self.stop.load(std::sync::atomic::Ordering::Relaxed);
+        let taken_over = Transactions::take_over(&self.config, stopping);
+        self.producer = Some(taken_over.map_err(|error| format!("transactions cannot be initialised: {error}"))?);
+        Ok(())
     }
 
-    fn attempt(&self, producer: &BaseProducer<Deliveries>, job: &Job) -> Result<(), Fault> {
-        let _ = producer.context().take();
-        producer.begin_transaction().map_err(|error| fault(producer, &error))?;
+    fn attempt(&self, producer: &Transactions, job: &Job) -> Result<(), Fault> {
+        producer.begin().map_err(|error| fault(producer, &error))?;
         for part in &job.cut.parts {
             for record in part.outputs.iter() {
                 self.send(producer, &record, job.truncate)?;
             }
         }
-        deliver(producer);
+        producer.deliver();
         let offsets = job.cut.offsets().map_err(|error| fault(producer, &error))?;
-        retrying(|| producer.send_offsets_to_transaction(&offsets, &job.group, CALL_TIMEOUT))
-            .map_err(|error| fault(producer, &error))?;
-        retrying(|| producer.commit_transaction(CALL_TIMEOUT)).map_err(|error| match fault(producer, &error) {
+        producer.send_offsets(&offsets, &job.group).map_err(|error| fault(producer, &error))?;
+        producer.commit().map_err(|error| match fault(producer, &error) {
             // it may have committed all the same: only what the broker has can tell
             Fault::Abort { error: text, .. } if is_retriable(&error) => {
                 Fault::Fatal { error: format!("no end within {RETRY_LIMIT:?}: {text}"), fenced: false }
@@ -220,12 +176,7 @@ impl Transactions {
         })
     }
 
-    fn send(
-        &self,
-        producer: &BaseProducer<Deliveries>,
-        output: &OutputRecord<'_>,
-        truncate: Option<usize>,
-    ) -> Result<(), Fault> {
+    fn send(&self, producer: &Transactions, output: &OutputRecord<'_>, truncate: Option<usize>) -> Result<(), Fault> {
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topics[usize::from(output.topic)]);
         record.key = output.key;
         record.payload = output.value;
@@ -248,79 +199,17 @@ impl Transactions {
             }
             record.headers = Some(owned);
         }
-        loop {
-            match producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    producer.poll(Duration::from_millis(5));
-                    record = back;
-                }
-                Err((error, _)) => return Err(fault(producer, &error)),
-            }
-        }
+        producer.send(record).map_err(|error| fault(producer, &error))
     }
 }
 
-/// Waits until what was sent is delivered. rust-rdkafka's own flush, and every transaction call that finds something in
-/// flight, polls for 100 ms at a time whatever happens meanwhile; short waits make a transaction ten times faster. Its
-/// poll is no wait: below a whole millisecond it spins.
-fn deliver(producer: &BaseProducer<Deliveries>) {
-    let deadline = Instant::now() + CALL_TIMEOUT;
-    producer.poll(Duration::ZERO);
-    while producer.in_flight_count() > 0 && Instant::now() < deadline {
-        std::thread::sleep(DELIVERY_CHECK);
-        producer.poll(Duration::ZERO);
-    }
-}
-
-/// Calls again while the error says that this helps, for a while.
-fn retrying(mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
-    let deadline = Instant::now() + RETRY_LIMIT;
-    loop {
-        match call() {
-            Err(error) if is_retriable(&error) && Instant::now() < deadline => {
-                tracing::debug!(%error, "transaction call is made again")
-            }
-            result => return result,
-        }
-    }
-}
-
-fn abort(producer: &BaseProducer<Deliveries>) -> Result<(), KafkaError> {
-    retrying(|| {
-        // unserved delivery reports would block the call for its whole time
-        deliver(producer);
-        producer.abort_transaction(CALL_TIMEOUT)
-    })
-}
-
-fn is_retriable(error: &KafkaError) -> bool {
-    // a fatal error may call itself retriable too
-    matches!(error, KafkaError::Transaction(error) if error.is_retriable() && !error.is_fatal())
-}
-
-/// Whether another producer has taken the transactional id over. The call's own error does not always say so; what has
-/// killed the producer does.
-fn is_fenced(producer: &BaseProducer<Deliveries>, error: &KafkaError) -> bool {
-    let killed_by = producer.client().fatal_error().map(|(code, _)| code);
-    let fences = |code: RDKafkaErrorCode| {
-        matches!(
-            code,
-            RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch
-        )
-    };
-    [error.rdkafka_error_code(), killed_by].into_iter().flatten().any(fences)
-}
-
-fn fault(producer: &BaseProducer<Deliveries>, error: &KafkaError) -> Fault {
-    producer.poll(Duration::ZERO);
-    let refused = producer.context().take();
-    let too_large = |error: &KafkaError| error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge);
-    let fenced = is_fenced(producer, error);
+fn fault(producer: &Transactions, error: &KafkaError) -> Fault {
+    let refused = producer.refusal();
+    let fenced = producer.is_fenced(error);
     let fatal = fenced || matches!(error, KafkaError::Transaction(error) if error.is_fatal());
     let (error, too_large) = match refused {
-        Some((refusal, topic)) => (format!("{error}: topic {topic}: {refusal}"), too_large(&refusal)),
-        None => (error.to_string(), too_large(error)),
+        Some((refusal, topic)) => (format!("{error}: topic {topic}: {refusal}"), is_too_large(&refusal)),
+        None => (error.to_string(), is_too_large(error)),
     };
     if fatal { Fault::Fatal { error, fenced } } else { Fault::Abort { error, too_large } }
 }

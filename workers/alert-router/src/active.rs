@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use kafka::{ASK, Reader};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message as _, OwnedMessage};
@@ -17,12 +18,11 @@ use crate::core::Core;
 use crate::core::changes::{Changes, Send as Notification};
 use crate::core::restore::{Restore, RestoreError, Restored};
 use crate::deliver::{Answer, Courier};
-use crate::kafka::{ReadFailure, Reader, read_to_end, reader};
 use crate::metrics::Metrics;
 use crate::outputs;
+use crate::reader::{ReadFailure, partitions, read_to_end, read_whole, reader};
 use crate::routing::{Routing, Style};
-use crate::silence::Silence;
-use crate::topics::ASK;
+use crate::silence;
 use crate::writer::{Lost, Output, Writer};
 
 /// Records taken in one turn, which is one transaction.
@@ -35,7 +35,7 @@ const WAIT: Duration = Duration::from_millis(20);
 const REGISTRY_PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks at what is held.
 const LOOK: Duration = Duration::from_secs(1);
-/// Between two looks for new partitions of the alerts' topic.
+/// Between two looks for new partitions.
 const PARTITIONS_LOOK: Duration = Duration::from_secs(60);
 /// How long the end waits for answers that are under way.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -103,10 +103,15 @@ pub struct Active {
     silences: Decoder<SilenceRecord<'static>>,
     /// A record whose schema the registry has not told yet, and when it is asked again.
     stalled: Option<(OwnedMessage, Instant)>,
+    /// How many there are of alerts and of silences, as far as they are read.
     partitions: i32,
+    silence_partitions: i32,
     names: Vec<String>,
-    offsets: BTreeMap<i32, i64>,
+    /// Next offsets of what was read since the last transaction.
+    offsets: BTreeMap<(String, i32), i64>,
+    /// Dead letters of the next transaction, and their reasons.
     letters: Vec<Output>,
+    reasons: Vec<&'static str>,
     answers: Receiver<Answered>,
     answer: Sender<Answered>,
     under_way: usize,
@@ -153,9 +158,11 @@ impl Active {
             silences: Decoder::new(DecoderConfig::default(), Box::new(registry.clone())),
             stalled: None,
             partitions: 0,
+            silence_partitions: 0,
             names: parts.routing.receivers.iter().map(|receiver| receiver.name.clone()).collect(),
             offsets: BTreeMap::new(),
             letters: Vec::new(),
+            reasons: Vec::new(),
             answers,
             answer,
             under_way: 0,
@@ -163,33 +170,35 @@ impl Active {
             partitions_look_at: Instant::now() + PARTITIONS_LOOK,
             parts: parts.clone(),
         };
-        active.read_silences()?;
+        active.read_silences(&offsets)?;
         active.assign(&offsets)?;
         Ok(active)
     }
 
-    /// All silences are known before the first alert is.
-    fn read_silences(&mut self) -> Result<(), TakeOverFailure> {
+    /// All silences are known before the first alert is. They are read from their beginning each time; `offsets` say
+    /// which were read before.
+    fn read_silences(&mut self, offsets: &BTreeMap<(String, i32), i64>) -> Result<(), TakeOverFailure> {
         let parts = self.parts.clone();
-        let topic = &parts.configuration.topics.silences;
+        let (topic, group) = (&parts.configuration.topics.silences, &parts.configuration.runtime.group);
+        self.silence_partitions = partitions(&self.reader, topic)?;
+        let mut read_before = BTreeMap::new();
+        for partition in 0..self.silence_partitions {
+            let (_, high) = self.reader.fetch_watermarks(topic, partition, ASK)?;
+            // an offset that lies ahead is another topic's
+            let offset = offsets.get(&(topic.clone(), partition)).copied().filter(|offset| *offset <= high);
+            read_before.insert(partition, offset.unwrap_or(0));
+        }
+        let mut next: BTreeMap<i32, Offset> = BTreeMap::new();
+        for message in read_whole(&parts.kafka, group, (topic, self.silence_partitions), &parts.shutdown)? {
+            let (partition, offset) = (message.partition(), message.offset());
+            let is_new = read_before.get(&partition).is_none_or(|read| offset >= *read);
+            self.silence(&message, is_new).map_err(TakeOverFailure::Later)?;
+            next.insert(partition, Offset::Offset(offset + 1));
+        }
         let mut list = TopicPartitionList::new();
-        for partition in 0..partitions(&self.reader, topic)? {
-            let mut next = 0;
-            read_to_end(
-                &parts.kafka,
-                &parts.configuration.runtime.group,
-                (topic, partition),
-                &parts.shutdown,
-                |message| {
-                    next = message.offset() + 1;
-                    self.silence(message).map_err(ReadFailure::Later)
-                },
-            )?;
-            list.add_partition_offset(
-                topic,
-                partition,
-                if next == 0 { Offset::Beginning } else { Offset::Offset(next) },
-            )?;
+        for partition in 0..self.silence_partitions {
+            let offset = next.get(&partition).copied().unwrap_or(Offset::Beginning);
+            list.add_partition_offset(topic, partition, offset)?;
         }
         self.reader.incremental_assign(&list)?;
         Ok(())
@@ -224,7 +233,23 @@ impl Active {
         if list.count() > 0 {
             self.reader.incremental_assign(&list)?;
         }
-        self.partitions = found;
+        self.partitions = found.max(self.partitions);
+        Ok(())
+    }
+
+    /// Takes up partitions that were added.
+    fn look_for_partitions(&mut self) -> Result<(), KafkaError> {
+        self.assign(&BTreeMap::new())?;
+        let topic = &self.parts.configuration.topics.silences;
+        let found = partitions(&self.reader, topic)?;
+        let mut list = TopicPartitionList::new();
+        for partition in self.silence_partitions..found {
+            list.add_partition_offset(topic, partition, Offset::Beginning)?;
+        }
+        if list.count() > 0 {
+            self.reader.incremental_assign(&list)?;
+        }
+        self.silence_partitions = found.max(self.silence_partitions);
         Ok(())
     }
 
@@ -244,8 +269,8 @@ impl Active {
         }
         if at >= self.partitions_look_at {
             self.partitions_look_at = at + PARTITIONS_LOOK;
-            if let Err(error) = self.assign(&BTreeMap::new()) {
-                tracing::warn!(%error, "whether there are new partitions of alerts is not known");
+            if let Err(error) = self.look_for_partitions() {
+                tracing::warn!(%error, "whether there are new partitions is not known");
             }
         }
         Ok(())
@@ -321,10 +346,10 @@ impl Active {
     /// Whether the record is taken; if not, it is stalled: the registry has to tell its schema first.
     fn take(&mut self, message: OwnedMessage) -> bool {
         if message.topic() == self.parts.configuration.topics.silences {
-            self.parts.metrics.read(message.topic(), 1);
-            if let Err(error) = self.silence(&message) {
+            if let Err(error) = self.silence(&message, true) {
                 return self.stall(message, &error);
             }
+            self.parts.metrics.read(message.topic(), 1);
             return true;
         }
         let value = message.payload().unwrap_or_default();
@@ -338,8 +363,13 @@ impl Active {
             Err(DecodeError::NoAnswer(error)) => return self.stall(message, &error.to_string()),
         }
         self.parts.metrics.read(message.topic(), 1);
-        self.offsets.insert(message.partition(), message.offset() + 1);
+        self.taken(&message);
         true
+    }
+
+    /// Its offset belongs into the transaction that notes what followed from it.
+    fn taken(&mut self, message: &OwnedMessage) {
+        self.offsets.insert((message.topic().to_owned(), message.partition()), message.offset() + 1);
     }
 
     fn stall(&mut self, message: OwnedMessage, error: &str) -> bool {
@@ -348,29 +378,34 @@ impl Active {
         false
     }
 
-    /// Notes a silence; one that cannot be read goes to the dead letters. The error is the registry's.
-    fn silence(&mut self, message: &impl rdkafka::Message) -> Result<(), String> {
-        let id = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
-        if message.payload().is_none() {
-            self.core.silence(&id, None);
-            return Ok(());
+    /// Notes a silence; one that cannot be read goes to the dead letters where it is new. The error is the registry's.
+    fn silence(&mut self, message: &OwnedMessage, is_new: bool) -> Result<(), String> {
+        let key = message.key().unwrap_or_default();
+        let id = String::from_utf8_lossy(key).into_owned();
+        match message.payload().map(|value| silence::read(&mut self.silences, key, value)) {
+            None => self.core.silence(&id, None),
+            Some(Ok((_, silence))) => self.core.silence(&id, Some(silence)),
+            Some(Err(DecodeError::NoAnswer(error))) => return Err(error.to_string()),
+            Some(Err(DecodeError::Rejected(rejection))) => {
+                // the newest record of an id counts: what it said before holds no more
+                self.core.silence(&id, None);
+                let (partition, offset) = (message.partition(), message.offset());
+                tracing::error!(id, partition, offset, %rejection, "a silence cannot be read: it silences nothing");
+                if is_new {
+                    self.refuse(message, rejection.reason.name(), &rejection.message);
+                }
+            }
         }
-        let read = match self.silences.decode(message.key(), message.payload()) {
-            Ok(record) => Silence::of(&record).map(|silence| (record.id.to_string(), silence)),
-            Err(DecodeError::Rejected(rejection)) => Err(rejection.to_string()),
-            Err(DecodeError::NoAnswer(error)) => return Err(error.to_string()),
-        };
-        match read {
-            Ok((id, silence)) => self.core.silence(&id, Some(silence)),
-            // not handed on: it stays in its topic, and is met again at every start
-            Err(error) => tracing::error!(id, error, "a silence cannot be read: it silences nothing"),
+        if is_new {
+            self.taken(message);
         }
         Ok(())
     }
 
     fn refuse(&mut self, message: &OwnedMessage, reason: &'static str, text: &str) {
         let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
-        self.parts.metrics.dead_letter(topic, partition, offset, reason, text);
+        tracing::debug!(topic, partition, offset, reason, text, "a record goes to the dead letters");
+        self.reasons.push(reason);
         self.letters.push(outputs::unreadable(&self.parts.configuration.topics, message, reason, text));
     }
 
@@ -384,6 +419,9 @@ impl Active {
         if !outputs.is_empty() {
             self.writer.commit(&outputs)?;
             self.parts.metrics.committed(begun.elapsed());
+        }
+        for reason in self.reasons.drain(..) {
+            self.parts.metrics.dead_letter(reason);
         }
         for letter in &changes.letters {
             self.parts.metrics.given_up(letter);
@@ -425,9 +463,4 @@ impl Active {
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn partitions(reader: &Reader, topic: &str) -> Result<i32, KafkaError> {
-    let metadata = reader.fetch_metadata(Some(topic), ASK)?;
-    Ok(metadata.topics().first().map_or(0, |topic| topic.partitions().len() as i32))
 }

@@ -1,6 +1,7 @@
 //! Carries notifications to their receivers, one attempt at a time; what follows from an answer, the core decides.
 
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -185,7 +186,16 @@ async fn append(path: Arc<Path>, idempotency_key: String, body: Arc<[u8]>) -> Ou
         let mut line = format!("{{\"idempotencyKey\":{},", serde_json::Value::from(idempotency_key)).into_bytes();
         line.extend_from_slice(body.strip_prefix(b"{").unwrap_or(&body));
         line.push(b'\n');
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
+        let mut file = std::fs::OpenOptions::new().create(true).read(true).append(true).open(&path)?;
+        let length = file.metadata()?.len();
+        let mut last = [b'\n'];
+        if length > 0 {
+            file.read_exact_at(&mut last, length - 1)?;
+        }
+        if last != [b'\n'] {
+            // half a line, left by a crash, would spoil this one
+            line.insert(0, b'\n');
+        }
         file.write_all(&line)?;
         file.sync_data()
     };

@@ -141,10 +141,9 @@ impl Metrics {
         self.records_read.get_or_create(&TopicLabels { topic: topic.to_owned() }).inc_by(records);
     }
 
-    /// A record could not be read.
-    pub fn dead_letter(&self, topic: &str, partition: i32, offset: i64, reason: &'static str, message: &str) {
+    /// A record that could not be read was dead-lettered; in a transaction that is committed.
+    pub fn dead_letter(&self, reason: &'static str) {
         self.dead_letters.get_or_create(&ReasonLabels { reason }).inc();
-        tracing::debug!(topic, partition, offset, reason, message, "a record goes to the dead letters");
     }
 
     /// A topic was told; in a transaction that is committed.
@@ -216,7 +215,7 @@ mod tests {
         let metrics = Metrics::new(&registry, &receivers);
         metrics.active(true);
         metrics.read("t", 2);
-        metrics.dead_letter("t", 0, 0, "undecodable", "");
+        metrics.dead_letter("undecodable");
         let failed = Outcome::Failed { message: String::new(), reached: true, retry_after: None };
         metrics.answered("pager", &Answer { outcome: failed, status: Some(503), took: Duration::ZERO });
         metrics.answered("pager", &Answer { outcome: Outcome::Delivered, status: Some(200), took: Duration::ZERO });

@@ -17,8 +17,8 @@ pub const NOTIFICATION: &str = "recwatch.notification";
 /// Header of given up notifications: the receiver.
 pub const RECEIVER: &str = "recwatch.receiver";
 
-/// Appends what the core has decided, and the next offsets of the alerts' partitions.
-pub fn of(topics: &Topics, changes: &Changes, offsets: BTreeMap<i32, i64>, into: &mut Vec<Output>) {
+/// Appends what the core has decided, and the next offsets by topic and partition.
+pub fn of(topics: &Topics, changes: &Changes, offsets: BTreeMap<(String, i32), i64>, into: &mut Vec<Output>) {
     for record in &changes.topics {
         into.push(Output {
             topic: record.topic.clone(),
@@ -36,8 +36,8 @@ pub fn of(topics: &Topics, changes: &Changes, offsets: BTreeMap<i32, i64>, into:
         ..Output::default()
     };
     into.extend(changes.state.iter().map(|(key, value)| state(key.clone(), value.clone())));
-    for (partition, next) in offsets {
-        into.push(state(Key::Offset(topics.alerts.clone(), partition), Some(offset_value(next))));
+    for ((topic, partition), next) in offsets {
+        into.push(state(Key::Offset(topic, partition), Some(offset_value(next))));
     }
 }
 

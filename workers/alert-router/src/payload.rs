@@ -15,6 +15,11 @@ const NO_TIME: &str = "0001-01-01T00:00:00Z";
 /// No body gets larger: alerts beyond are counted in `truncatedAlerts`, or told by a notification of their own.
 const MAX_BODY: usize = 512 * 1024;
 
+/// What PagerDuty takes as a summary, in characters.
+const MAX_SUMMARY: usize = 1024;
+/// All summaries of an event for PagerDuty, as JSON; its other texts are far below the rest of 512 KB.
+const MAX_SUMMARIES: usize = 256 * 1024;
+
 /// An alert as receivers see it.
 #[derive(Debug)]
 struct Entry {
@@ -126,44 +131,70 @@ impl Notification {
         self.entries.iter().map(alert).collect()
     }
 
-    /// As an event of PagerDuty without its routing key: `dedup_key` names the incident.
+    /// As an event of PagerDuty's Events API v2 without its routing key: `dedup_key` names the incident. Stays below the
+    /// 512 KB that PagerDuty takes; alerts whose summaries do not fit are counted in `truncated`.
     #[must_use]
     pub fn pager_duty(&self, frame: &Frame<'_>, dedup_key: &str) -> Value {
         let of = |firing: bool| -> Vec<&Entry> { self.entries.iter().filter(|entry| entry.firing == firing).collect() };
         let (firing, resolved) = (of(true), of(false));
-        let summaries = |entries: &[&Entry]| -> Vec<String> {
-            entries.iter().filter_map(|entry| entry.annotations.get("summary").cloned()).collect()
-        };
-        let first = firing.first().or(resolved.first());
-        let summary = match summaries(if firing.is_empty() { &resolved } else { &firing }).as_slice() {
-            [] => frame.group_key.to_owned(),
-            [one] => one.clone(),
-            [one, rest @ ..] => format!("{one} (and {} more)", rest.len() + frame.truncated),
-        };
-        let label = |name: &str| first.and_then(|entry| entry.labels.get(name)).cloned();
         let severity = firing.iter().map(|entry| pager_duty_severity(&entry.severity)).max().unwrap_or(Severity::Info);
-        json!({
+        let told = if firing.is_empty() { &resolved } else { &firing };
+        let first = told.first().copied();
+        let summary = first.map(Entry::summary).filter(|summary| !summary.is_empty()).unwrap_or(frame.group_key);
+        let summary = match told.len().saturating_sub(1) + frame.truncated {
+            0 => cut(summary, MAX_SUMMARY),
+            more => {
+                let more = format!(" (and {more} more)");
+                cut(summary, MAX_SUMMARY - more.len()) + &more
+            }
+        };
+        let label = |name: &str| first.and_then(|entry| entry.labels.get(name)).map(|value| cut(value, MAX_SUMMARY));
+        let mut room = MAX_SUMMARIES;
+        let mut list = |entries: &[&Entry]| -> Vec<String> {
+            let summaries = entries.iter().map(|entry| cut(entry.summary(), MAX_SUMMARY));
+            let fits = |summary: &String| {
+                let size = Value::from(summary.as_str()).to_string().len() + 1;
+                let fits = size <= room;
+                room = if fits { room - size } else { 0 };
+                fits
+            };
+            summaries.take_while(fits).collect()
+        };
+        let (told_firing, told_resolved) = (list(&firing), list(&resolved));
+        let mut payload = json!({
+            "summary": summary,
+            "source": label("worker").unwrap_or_else(|| "recwatch".to_owned()),
+            "severity": severity.name(),
+            "group": cut(frame.group_key, MAX_SUMMARY),
+            "custom_details": {
+                "num_firing": firing.len(),
+                "num_resolved": resolved.len(),
+                "truncated": frame.truncated + self.entries.len() - told_firing.len() - told_resolved.len(),
+                "firing": told_firing,
+                "resolved": told_resolved,
+            },
+        });
+        // its fields are texts: what is not there is left out
+        let optional = [
+            ("timestamp", first.map(|entry| rfc3339(entry.started_at))),
+            ("component", label("metric")),
+            ("class", label("rule")),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                payload[name] = value.into();
+            }
+        }
+        let mut event = json!({
             "event_action": if frame.firing { "trigger" } else { "resolve" },
             "dedup_key": dedup_key,
             "client": "recwatch",
-            "client_url": frame.external_url,
-            "payload": {
-                "summary": summary.chars().take(1024).collect::<String>(),
-                "source": label("worker").unwrap_or_else(|| "recwatch".to_owned()),
-                "severity": severity.name(),
-                "timestamp": first.map(|entry| rfc3339(entry.started_at)),
-                "component": label("metric"),
-                "group": frame.group_key,
-                "class": label("rule"),
-                "custom_details": {
-                    "firing": summaries(&firing),
-                    "resolved": summaries(&resolved),
-                    "num_firing": firing.len(),
-                    "num_resolved": resolved.len(),
-                    "truncated": frame.truncated,
-                },
-            },
-        })
+            "payload": payload,
+        });
+        if !frame.external_url.is_empty() {
+            event["client_url"] = frame.external_url.into();
+        }
+        event
     }
 }
 
@@ -209,6 +240,15 @@ impl Entry {
             ended_at: alert.window_end,
         }
     }
+
+    fn summary(&self) -> &str {
+        self.annotations.get("summary").map_or("", String::as_str)
+    }
+}
+
+/// The text's first characters.
+fn cut(text: &str, characters: usize) -> String {
+    text.chars().take(characters).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -342,11 +382,50 @@ mod tests {
         assert_eq!((&event["event_action"], &event["dedup_key"]), (&"trigger".into(), &"k".into()));
         assert_eq!(event["payload"]["severity"], "warning");
         assert_eq!(event["payload"]["source"], "session-entropy");
-        assert_eq!(event["payload"]["summary"], example().summary.as_str());
+        assert_eq!(event["payload"]["summary"], format!("{} (and 3 more)", example().summary));
         assert_eq!(event["payload"]["custom_details"]["num_resolved"], 1);
         let over = notification().pager_duty(&Frame { firing: false, ..FRAME }, "k");
         assert_eq!(over["event_action"], "resolve");
         assert_eq!(event.get("routing_key"), None::<&Value>, "the secret is added where it is sent");
+    }
+
+    #[test]
+    fn what_an_alert_does_not_have_pager_duty_is_not_told() {
+        let mut alert = example();
+        (alert.metric, alert.rule, alert.worker, alert.summary) = ("".into(), "".into(), "".into(), "".into());
+        let mut notification = Notification::default();
+        assert!(notification.add(&alert, &Labels::of(&alert), &GroupBy::All, true));
+        let event = notification.pager_duty(&Frame { external_url: "", truncated: 0, ..FRAME }, "k");
+        assert_eq!((event.get("client_url"), event["payload"].get("component")), (None, None));
+        assert_eq!(event["payload"].get("class"), None);
+        assert_eq!(event["payload"]["source"], "recwatch");
+        assert_eq!(event["payload"]["summary"], FRAME.group_key);
+    }
+
+    /// Quotes take two bytes each.
+    #[test]
+    fn pager_duty_gets_no_more_than_it_takes_and_is_told_how_much_is_missing() {
+        let mut notification = Notification::default();
+        let mut alert = example();
+        for text in [&mut alert.summary, &mut alert.metric, &mut alert.rule, &mut alert.worker] {
+            *text = "\"".repeat(20_000).into();
+        }
+        let labels = Labels::of(&alert);
+        assert!(notification.add(&alert, &labels, &GroupBy::All, true));
+        let mut small = example();
+        small.summary = "\"".repeat(1_000).into();
+        while notification.add(&small, &Labels::of(&small), &GroupBy::All, true) {}
+        let group_key = "\"".repeat(60_000);
+        let event = notification.pager_duty(&Frame { group_key: &group_key, ..FRAME }, "k");
+        assert!(event.to_string().len() < 512 * 1024 - 100, "{} bytes", event.to_string().len());
+        let details = &event["payload"]["custom_details"];
+        let listed = |name: &str| details[name].as_array().unwrap().len();
+        let (listed, count) = (listed("firing") + listed("resolved"), notification.len());
+        assert!(listed > 100 && listed < count, "{listed} of {count}");
+        assert_eq!(details["truncated"], count - listed + FRAME.truncated);
+        let summary = event["payload"]["summary"].as_str().unwrap();
+        assert_eq!(summary.chars().count(), 1024);
+        assert!(summary.ends_with(" more)"), "{summary}");
     }
 
     #[test]

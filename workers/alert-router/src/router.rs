@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use service::Health;
 
 use crate::active::{Active, Parts, TakeOverFailure};
-use crate::kafka::{Decision, Member};
+use crate::member::{Decision, Member};
 
 /// How long an instance that stands by waits for the group's word.
 const STAND_BY: Duration = Duration::from_millis(100);

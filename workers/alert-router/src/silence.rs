@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use records::Silence as Record;
+use records::{DecodeError, Decoder, Reason, Rejection, Silence as Record};
 
 use crate::labels::Labels;
 use crate::matcher::Matcher;
@@ -46,6 +46,28 @@ impl Silence {
     pub fn is_active(&self, now: i64) -> bool {
         (self.starts_at..self.ends_at).contains(&now)
     }
+}
+
+/// Reads a record of the silences' topic that has a value.
+///
+/// # Errors
+/// Where it is bad input, or the registry has not answered.
+pub fn read<'a>(
+    decoder: &mut Decoder<Record<'static>>,
+    key: &[u8],
+    value: &'a [u8],
+) -> Result<(Record<'a>, Silence), DecodeError> {
+    let bad_value = |message: String| DecodeError::from(Rejection::new(Reason::BadValue, message));
+    let record = decoder.decode(Some(key), Some(value))?;
+    if record.id.as_bytes() != key {
+        let key = String::from_utf8_lossy(key);
+        return Err(bad_value(format!("the record's key is {key:?}, its id {:?}", record.id.as_str())));
+    }
+    if record.ends_at < record.starts_at {
+        return Err(bad_value(format!("ends_at {} is before starts_at {}", record.ends_at, record.starts_at)));
+    }
+    let silence = Silence::of(&record).map_err(bad_value)?;
+    Ok((record, silence))
 }
 
 /// All silences, by id.

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
+use kafka::ASK;
+use rdkafka::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use records::{Decoder, DecoderConfig, Encoder, Registry, Silence as Record};
+use records::{DecodeError, Decoder, DecoderConfig, Encoder, Registry, Silence as Record};
 use service::{HumanDuration, Shutdown};
 
 use crate::active::now;
 use crate::civil::rfc3339;
 use crate::config::Configuration;
-use crate::kafka::{ReadFailure, read_to_end};
-use crate::silence::Silence;
-use crate::topics::ASK;
+use crate::reader::{ReadFailure, partitions, read_whole, reader};
+use crate::silence::{Silence, read};
 
 /// A silence as it stands in the topic.
 type Found = BTreeMap<String, Record<'static>>;
@@ -115,27 +116,36 @@ impl<'a> SilenceTopic<'a> {
     /// All silences that can be read, by id.
     ///
     /// # Errors
-    /// Where the topic cannot be read.
+    /// Where the topic cannot be read, or the registry does not answer.
     pub fn all(&self) -> anyhow::Result<Found> {
         let (topic, group) = (&self.configuration.topics.silences, &self.configuration.runtime.group);
+        let kafka = self.configuration.kafka.client_config();
+        let unreadable = || format!("{topic} cannot be read");
+        let partitions = reader(&kafka, group, "read_committed").and_then(|reader| partitions(&reader, topic));
+        let partitions = partitions.with_context(unreadable)?;
+        anyhow::ensure!(partitions > 0, "there is no topic {topic}: alert-router --create-topics makes it");
+        let records = match read_whole(&kafka, group, (topic, partitions), &self.shutdown) {
+            Ok(records) => records,
+            Err(ReadFailure::Stopped) => bail!("the end was asked for"),
+            Err(ReadFailure::Later(error)) => bail!("{}: {error}", unreadable()),
+        };
         let mut decoder = Decoder::<Record<'static>>::new(DecoderConfig::default(), Box::new(self.registry.clone()));
         let mut found = Found::new();
-        let read =
-            read_to_end(&self.configuration.kafka.client_config(), group, (topic, 0), &self.shutdown, |message| {
-                use rdkafka::Message as _;
-                let id = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
-                match message.payload().map(|_| decoder.decode(message.key(), message.payload())) {
-                    None => drop(found.remove(&id)),
-                    Some(Ok(record)) => drop(found.insert(id, owned(&record))),
-                    Some(Err(error)) => tracing::warn!(id, %error, "a silence cannot be read"),
+        for message in &records {
+            let key = message.key().unwrap_or_default();
+            let id = String::from_utf8_lossy(key).into_owned();
+            match message.payload().map(|value| read(&mut decoder, key, value)) {
+                None => drop(found.remove(&id)),
+                Some(Ok((record, _))) => drop(found.insert(id, owned(&record))),
+                Some(Err(DecodeError::Rejected(error))) => {
+                    tracing::warn!(id, %error, "a silence cannot be read");
+                    // the newest record of an id counts
+                    found.remove(&id);
                 }
-                Ok(())
-            });
-        match read {
-            Ok(()) => Ok(found),
-            Err(ReadFailure::Stopped) => bail!("the end was asked for"),
-            Err(ReadFailure::Later(error)) => bail!("{topic} cannot be read: {error}"),
+                Some(Err(error @ DecodeError::NoAnswer(_))) => return Err(error).with_context(unreadable),
+            }
         }
+        Ok(found)
     }
 
     fn write(&self, record: &Record<'_>) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use kafka::ASK;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
@@ -14,9 +15,6 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config::Configuration;
 use crate::routing::{Routing, Style};
-
-/// Limit for a single question to the brokers.
-pub const ASK: Duration = Duration::from_secs(10);
 
 const WEEK_MILLIS: &str = "604800000";
 /// The largest source record and its headers.

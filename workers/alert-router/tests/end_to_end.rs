@@ -205,41 +205,6 @@ fn what_cannot_be_read_or_delivered_is_found_in_the_dead_letters_with_the_reason
 }
 
 #[test]
-fn silences_are_added_listed_and_expired_by_the_command() {
-    let rig = Rig::new("consumer", BOTH);
-    let router = rig.start("one").active();
-    let id = rig
-        .command(&[
-            "silence",
-            "add",
-            "--matcher",
-            "domain=~\"bo.*\"",
-            "--for",
-            "2h",
-            "--comment",
-            "known",
-            "--created-by",
-            "me",
-        ])
-        .unwrap();
-    let is_id = |line: &&str| line.len() == 16 && line.chars().all(|c| c.is_ascii_hexdigit());
-    let id = id.lines().find(is_id).unwrap().to_owned();
-    eventually("the silence", DEADLINE, || (router.metric("recwatch_alert_router_silences") == 1.0).then_some(()));
-    rig.send(&[firing("slow", "books", 1), firing("slow", "films", 1)]);
-    eventually("the topic", DEADLINE, || (rig.read("routes").len() == 1).then_some(()));
-    let listed = rig.command(&["silence", "list"]).unwrap();
-    assert!(listed.contains(&id) && listed.contains("active") && listed.contains("by me: known"), "{listed}");
-    rig.command(&["silence", "expire", &id]).unwrap();
-    eventually("the silenced one, at its group's next time", DEADLINE, || {
-        courses(&rig.read("routes")).contains_key("books").then_some(())
-    });
-    assert!(!rig.command(&["silence", "list"]).unwrap().contains(&id));
-    assert!(rig.command(&["silence", "list", "--all"]).unwrap().contains("expired"));
-    assert!(rig.command(&["silence", "expire", "nothing"]).unwrap_err().contains("there is no silence"));
-    router.stop();
-}
-
-#[test]
 fn the_test_command_says_which_routes_an_alert_takes_and_why() {
     let rig = Rig::new("consumer", BOTH);
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schemas/examples/Alert/firing.json");

@@ -1,11 +1,11 @@
-//! A storm of alerts: what it costs in memory, counted by the allocator, and how long it holds up others.
+//! A storm of alerts: what it costs in memory, counted by the allocator. How long it holds up others,
+//! `cargo stack measure --worker alert-router` measures.
 #![allow(unsafe_code)] // a global allocator cannot be written without
 
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use alert_router::core::{Core, Outcome};
 use alert_router::labels::GroupBy;
@@ -38,8 +38,8 @@ const STORM: i64 = 100_000;
 const PER_TURN: i64 = 500;
 
 /// Feeds the storm to a router whose pager, which is told of everything in these groups, is down; then that it is over.
-/// Returns the longest turn and the most memory that was held above what the test itself holds.
-fn storm(group_by: GroupBy) -> (Duration, usize) {
+/// Returns the most memory that was held above what the test itself holds.
+fn storm(group_by: GroupBy) -> usize {
     let routing = support::routing(vec![
         (support::receiver("topic", Style::Topic("t".to_owned())), GroupBy::Names(vec!["rule".to_owned()])),
         (support::receiver("pager", Style::Webhook), group_by),
@@ -47,9 +47,8 @@ fn storm(group_by: GroupBy) -> (Duration, usize) {
     let before = LIVE.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
     let mut core = Core::new(routing, support::lookup(), 0);
-    let (mut now, mut longest, mut told) = (0, Duration::ZERO, 0);
+    let (mut now, mut told) = (0, 0);
     let mut turn = |core: &mut Core, now: i64, records: std::ops::Range<i64>, state| {
-        let begun = Instant::now();
         for number in records {
             let sequence = if state == AlertState::Firing { 1 } else { 2 };
             let alert = support::alert("slow", "warning", &format!("domain-{number}"), 1, sequence, state);
@@ -62,7 +61,6 @@ fn storm(group_by: GroupBy) -> (Duration, usize) {
             let outcome = Outcome::Failed { message: "down".to_owned(), reached: true, retry_after: None };
             core.outcome(send.group, send.number, outcome, now, 0.5);
         }
-        longest = longest.max(begun.elapsed());
     };
     for state in [AlertState::Firing, AlertState::Resolved] {
         for first in (0..STORM).step_by(usize::try_from(PER_TURN).unwrap()) {
@@ -76,16 +74,15 @@ fn storm(group_by: GroupBy) -> (Duration, usize) {
         }
     }
     assert_eq!(told, 2 * usize::try_from(STORM).unwrap(), "the topic was told everything");
-    (longest, PEAK.load(Ordering::Relaxed) - before)
+    PEAK.load(Ordering::Relaxed) - before
 }
 
 /// One test, as the allocator counts for all of them.
 #[test]
-fn a_storm_of_100_000_alerts_fits_into_memory_and_holds_nobody_up_for_a_second() {
+fn a_storm_of_100_000_alerts_fits_into_memory() {
     for group_by in [GroupBy::Names(vec!["rule".to_owned()]), GroupBy::All] {
-        let (longest, peak) = storm(group_by.clone());
-        println!("{group_by:?}: the longest turn took {longest:?}, at most {} MB were held", peak / 1_000_000);
+        let peak = storm(group_by.clone());
+        println!("{group_by:?}: at most {} MB were held", peak / 1_000_000);
         assert!(peak < 200_000_000, "{group_by:?}: {peak} bytes");
-        assert!(longest < Duration::from_secs(1), "{group_by:?}: {longest:?}");
     }
 }

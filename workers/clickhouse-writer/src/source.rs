@@ -1,11 +1,11 @@
 //! The consumer of the row topics. Rebalance callbacks only record; the loop acts on what they recorded.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use kafka::{ASK, FETCH_AGAIN, Rebalance, RebalanceRecorder, instance, manual_offsets, membership, unless_set};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
@@ -14,25 +14,12 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
-use service::GroupProtocol;
 
 use crate::batch::Original;
 use crate::config::Runtime;
 
 /// The consumer group.
 pub const GROUP: &str = "recwatch.clickhouse-writer";
-
-/// Limit for a single question to the brokers.
-pub const ASK: Duration = Duration::from_secs(10);
-
-/// What the group has decided.
-#[derive(Debug, Clone)]
-pub enum Rebalance {
-    /// These partitions come.
-    Assign(TopicPartitionList),
-    /// These partitions leave.
-    Revoke(TopicPartitionList),
-}
 
 /// Where a new partition is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,26 +33,18 @@ pub struct Start {
 /// Records what librdkafka calls back with; nothing here can wait or panic.
 #[derive(Default)]
 pub struct Recorder {
-    rebalances: Mutex<VecDeque<Rebalance>>,
+    rebalances: RebalanceRecorder,
     /// Last stable offsets by topic and partition, as of the newest statistics.
     ends: Mutex<BTreeMap<(String, i32), i64>>,
-    closing: AtomicBool,
 }
 
 impl ClientContext for Recorder {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::error!(fac, "{message}");
-            }
-            RDKafkaLogLevel::Warning => tracing::warn!(fac, "{message}"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(fac, "{message}"),
-            RDKafkaLogLevel::Debug => tracing::debug!(fac, "{message}"),
-        }
+        self.rebalances.log(level, fac, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "Kafka client");
+        self.rebalances.error(error, reason);
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -82,14 +61,7 @@ impl ClientContext for Recorder {
 
 impl ConsumerContext for Recorder {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let assigned = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        if self.closing.load(Ordering::Relaxed) {
-            // Nobody acts on records any more; unanswered, the consumer would never close.
-            let _ = if assigned { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
-            return;
-        }
-        let rebalance = if assigned { Rebalance::Assign(list.clone()) } else { Rebalance::Revoke(list.clone()) };
-        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push_back(rebalance);
+        self.rebalances.record(consumer, error, list);
     }
 }
 
@@ -109,30 +81,14 @@ impl Source {
             // bounds what librdkafka holds ahead of the batches
             ("queued.max.messages.kbytes", "16384"),
             ("queued.min.messages", "20000"),
-            // librdkafka's default of 1 s costs consumers slower than the fetcher a good part of their rate
-            ("fetch.queue.backoff.ms", "5"),
+            FETCH_AGAIN,
             ("statistics.interval.ms", "1000"),
         ];
-        for (name, value) in defaults {
-            if config.get(name).is_none() {
-                config.set(name, value);
-            }
-        }
-        config
-            .set("group.id", GROUP)
-            .set("client.id", instance(runtime))
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "error")
-            .set("isolation.level", "read_committed");
-        match runtime.protocol {
-            GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
-            GroupProtocol::Classic => config
-                .set("group.protocol", "classic")
-                .set("partition.assignment.strategy", "cooperative-sticky")
-                .set("session.timeout.ms", runtime.session_timeout.as_millis().to_string())
-                .set("group.instance.id", instance(runtime)),
-        };
+        unless_set(&mut config, &defaults);
+        manual_offsets(&mut config, GROUP);
+        let instance = instance("clickhouse-writer", &runtime.instance);
+        membership(&mut config, runtime.protocol, runtime.session_timeout, &instance);
+        config.set("auto.offset.reset", "error").set("isolation.level", "read_committed");
         let consumer: BaseConsumer<Recorder> =
             config.create_with_context(Recorder::default()).context("the Kafka consumer cannot be made")?;
         consumer.subscribe(topics).context("the row topics cannot be subscribed to")?;
@@ -148,7 +104,7 @@ impl Source {
     /// The oldest rebalance that was not acted upon.
     #[must_use]
     pub fn next_rebalance(&self) -> Option<Rebalance> {
-        self.consumer.context().rebalances.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.consumer.context().rebalances.next()
     }
 
     /// The last stable offset of a partition, as of the newest statistics.
@@ -243,15 +199,8 @@ impl Source {
 
     /// Leaves the group; the partitions go to the other members at once.
     pub fn leave(self) {
-        self.consumer.context().closing.store(true, Ordering::Relaxed);
+        self.consumer.context().rebalances.close();
     }
-}
-
-/// The instance's name, as the cluster sees it.
-fn instance(runtime: &Runtime) -> String {
-    let host = || std::fs::read_to_string("/etc/hostname").map(|name| name.trim().to_owned()).unwrap_or_default();
-    let instance = if runtime.instance.is_empty() { host() } else { runtime.instance.clone() };
-    format!("clickhouse-writer-{instance}")
 }
 
 fn start(topic: &str, partition: i32, committed: Option<i64>, low: i64, high: i64) -> anyhow::Result<Start> {

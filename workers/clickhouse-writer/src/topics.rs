@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use kafka::ASK;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
@@ -13,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config::Configuration;
-use crate::source::{ASK, GROUP};
+use crate::source::GROUP;
 
 /// Longer than the longest outage of ClickHouse: nothing is compacted or deleted before.
 const WEEK_MILLIS: &str = "604800000";

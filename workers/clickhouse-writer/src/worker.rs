@@ -16,6 +16,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use kafka::Rebalance;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, TopicPartitionList};
 use service::{Condition, Shutdown, Throttle};
@@ -25,7 +26,7 @@ use crate::dead_letters::DeadLetters;
 use crate::deliver::{Destination, Policy, Sink, deliver};
 use crate::lane::{Lane, Taken};
 use crate::metrics::Metrics;
-use crate::source::{self, Rebalance, Source};
+use crate::source::{self, Source};
 
 /// Messages taken in one turn.
 const MESSAGES_PER_TURN: usize = 1000;

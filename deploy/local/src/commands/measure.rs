@@ -1,8 +1,9 @@
 //! `cargo stack measure`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use stack::Load;
+use stack::measure::storm::{self, ROUTER, Storm, StormRow};
 use stack::measure::{self, Rate, Report, Restart, Told};
 use stack::recording::Content;
 use stack::replay::{MetricWorker, Setting, find_worker};
@@ -10,6 +11,7 @@ use stack::terminal::{self, thousands};
 
 /// Fewer records than this are for trying the measurement out.
 const MANY: u64 = 500_000;
+const MANY_ALERTS: u64 = 50_000;
 
 /// Measure how fast a worker works off a backlog, beside a consumer that only polls and decodes the same records.
 ///
@@ -21,11 +23,14 @@ const MANY: u64 = 500_000;
 /// in a line of their own ("items"), and its partitions count as idle after a second (--set cosine-decay.idle_timeout=...
 /// is heard), since the clicks would wait for more items otherwise. Before the others it processes 40,000 clicks and is
 /// restarted: "restart" is the time from the start of the process until /readyz answers that it is ready.
+///
+/// alert-router is sent a storm: --records different alerts, evenly, 100,000 a minute, all for one route. Each second one
+/// more alert is for another route: its delays are from sending it until a consumer of committed records has it from there.
 #[derive(Debug, Args)]
 pub(crate) struct Measure {
-    /// Generated records, in about two hours of event time.
-    #[arg(long, value_name = "N", default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    records: u64,
+    /// Generated records, in about two hours of event time: 5,000,000 if left out. For alert-router alerts: 100,000.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    records: Option<u64>,
     /// Items, for cosine-decay; rounded up to a multiple of the four departments.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     items: u32,
@@ -35,9 +40,9 @@ pub(crate) struct Measure {
     /// Partitions of each source topic.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=1_000))]
     partitions: i32,
-    /// The worker: session-entropy, cosine-decay or domain-drift.
-    #[arg(long, default_value = "session-entropy", value_parser = find_worker)]
-    worker: MetricWorker,
+    /// The worker: session-entropy, cosine-decay, domain-drift or alert-router.
+    #[arg(long, default_value = "session-entropy", value_parser = find_measured)]
+    worker: Measured,
     /// Instead: how soon alerts are told while so many records a second come at the pace of their event time. Windows of a minute
     /// end every second, and every group tells an alert at every end; there is no clickhouse-writer.
     #[arg(long, value_name = "RECORDS/S", conflicts_with = "records", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
@@ -59,23 +64,43 @@ pub(crate) struct PollAndDecode {
     content: Content,
 }
 
+/// What can be measured.
+#[derive(Debug, Clone, Copy)]
+enum Measured {
+    Metric(MetricWorker),
+    Router,
+}
+
+fn find_measured(name: &str) -> Result<Measured, String> {
+    if name == ROUTER { Ok(Measured::Router) } else { find_worker(name).map(Measured::Metric) }
+}
+
 fn find_content(name: &str) -> Result<Content, String> {
     Content::ALL.into_iter().find(|content| content.name() == name).ok_or_else(|| "it is no content".to_owned())
 }
 
 impl Measure {
     pub(crate) fn run(self) -> Result<()> {
+        match self.worker {
+            Measured::Metric(worker) => self.rates(worker),
+            Measured::Router if self.live.is_some() => bail!("--live is about metric workers, not {ROUTER}"),
+            Measured::Router => self.storm(),
+        }
+    }
+
+    fn rates(self, worker: MetricWorker) -> Result<()> {
         let progress = terminal::progress();
+        let records = self.records.unwrap_or(5_000_000);
         let measure = measure::Measure {
             // a load is spread over two hours
-            records: self.live.map_or(self.records, |rate| rate * 7_200),
+            records: self.live.map_or(records, |rate| rate * 7_200),
             items: self.items.div_ceil(stack::generator::DEPARTMENTS),
             seed: self.seed,
             partitions: self.partitions,
-            worker: self.worker,
+            worker,
             settings: self.settings,
             start: super::generate::START,
-            load: if self.records < MANY { Load::Short } else { Load::Sustained },
+            load: if records < MANY { Load::Short } else { Load::Sustained },
         };
         if let Some(rate) = self.live {
             show(&measure::live(&measure, rate, self.seconds, progress.as_ref())?);
@@ -92,6 +117,30 @@ impl Measure {
         }
         if let Some(Restart { ready_after, items }) = restart {
             println!("restart: ready after {:.1} s with {} items", ready_after.as_secs_f64(), thousands(items));
+        }
+        Ok(())
+    }
+
+    fn storm(self) -> Result<()> {
+        let progress = terminal::progress();
+        let alerts = self.records.unwrap_or(100_000);
+        let load = if alerts < MANY_ALERTS { Load::Short } else { Load::Sustained };
+        let storm = Storm { alerts, partitions: self.partitions, settings: self.settings, load };
+        let rows = storm::run(&storm, progress.as_ref())?;
+        println!("{:36}{:>10}{:>15}{:>9}{:>9}", "", "alerts/s", "storm records", "CPU s", "peak MB");
+        for StormRow { what, alerts_per_second, storm_records, cpu, peak_rss_bytes, .. } in &rows {
+            println!(
+                "{what:36}{:>10}{:>15}{:>9.1}{:>9}",
+                thousands(*alerts_per_second as u64),
+                thousands(*storm_records),
+                cpu.as_secs_f64(),
+                peak_rss_bytes / 1_000_000
+            );
+        }
+        println!("{:36}{:>10}{:>15}{:>9}{:>9}", "delay of an unrelated route (ms)", "records", "p50", "p99", "max");
+        for StormRow { what, delays, .. } in &rows {
+            let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| delays.quantile(share).as_millis());
+            println!("{what:36}{:>10}{p50:>15}{p99:>9}{max:>9}", delays.count());
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
-//! `cargo stack measure`: how fast a worker works off a backlog, beside a consumer that only polls and decodes.
+//! `cargo stack measure`: how fast a worker works off a backlog, beside a consumer that only polls and decodes; and what a
+//! storm of alerts costs alert-router.
 
 mod consumer;
 mod live;
+pub mod storm;
 
 use std::time::Duration;
 

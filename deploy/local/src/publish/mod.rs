@@ -1,16 +1,17 @@
 //! Publishing lines of recordings to Kafka, as the recommender would publish its events.
 
+mod deliveries;
 mod encode;
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
+use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
-use rdkafka::{ClientConfig, ClientContext};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
+pub(crate) use deliveries::Deliveries;
 pub use encode::{Encoded, LineEncoder, SchemaIds};
 
 use crate::recording::Origin;
@@ -25,24 +26,6 @@ pub struct Publisher {
     encoder: LineEncoder,
     published: u64,
     raw: u64,
-}
-
-/// The first delivery that failed.
-#[derive(Default)]
-struct Deliveries(Mutex<Option<String>>);
-
-impl ClientContext for Deliveries {}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
-        if let Err((error, message)) = result {
-            let size = message.payload().map_or(0, <[u8]>::len);
-            let text = format!("a record of {size} bytes was not delivered to {}: {error}", message.topic());
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
-        }
-    }
 }
 
 impl Publisher {
@@ -88,7 +71,7 @@ impl Publisher {
         self.published += 1;
         if self.published.is_multiple_of(1_000) {
             self.producer.poll(Duration::ZERO);
-            self.check()?;
+            self.producer.context().check()?;
         }
         Ok(())
     }
@@ -104,7 +87,7 @@ impl Publisher {
     /// One could not be delivered, or it takes longer than a minute.
     pub fn flush(&self) -> Result<()> {
         self.producer.flush(Duration::from_secs(60)).context("not all records were delivered within a minute")?;
-        self.check()
+        self.producer.context().check()
     }
 
     /// Lines published so far.
@@ -117,10 +100,5 @@ impl Publisher {
     #[must_use]
     pub fn raw(&self) -> u64 {
         self.raw
-    }
-
-    fn check(&self) -> Result<()> {
-        let failed = self.producer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        failed.map_or(Ok(()), |message| Err(anyhow!(message)))
     }
 }

@@ -15,6 +15,7 @@ pub use metric_workers::find as find_worker;
 pub use metric_workers::{ALERTS_TOPIC, METRIC_WORKERS, MetricWorker, RowKind, RowTopic, WRITER};
 pub use plan::Plan;
 pub use run::Run;
+pub(crate) use settings::configuration;
 pub use settings::{Addresses, Protocol, Setting};
 pub use summary::{Summary, TopicSummary, WorkerSummary};
 pub use watermarks::{Counts, Fold, Merge, Watermarks};

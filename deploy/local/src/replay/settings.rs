@@ -64,7 +64,7 @@ pub struct Addresses {
 
 /// The configuration file of one instance of a worker; `http` is the port of its metrics.
 #[must_use]
-pub(super) fn configuration(
+pub(crate) fn configuration(
     worker: &str,
     instance: &str,
     protocol: Protocol,

@@ -130,7 +130,7 @@ impl Core {
 
     /// Makes the group's next notification out of its newest state, if there is anything to tell. `replaces` is one that
     /// was not taken.
-    fn prepare(&mut self, id: u32, now: i64, replaces: Option<Pending>) {
+    fn prepare(&mut self, id: u32, now: i64, replaces: Option<Box<Pending>>) {
         let Some(group) = self.groups.get(&id) else { return };
         let receiver = &self.routing.receivers[group.receiver];
         let (is_immediate, max_alerts) = (receiver.style.is_immediate(), receiver.max_alerts);
@@ -173,7 +173,7 @@ impl Core {
             };
             self.changes.put(Key::Pending(id), &state);
         }
-        group.pending = Some(pending);
+        group.pending = Some(Box::new(pending));
         self.queues[receiver].pending += 1;
         self.queues[receiver].in_flight += 1;
         self.changes.sends.push(Send { receiver, group: id, number, idempotency_key, body });

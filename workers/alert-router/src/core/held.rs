@@ -91,7 +91,8 @@ pub(crate) struct Group {
     pub(crate) next_flush: i64,
     /// When the receiver was told last, 0 for never.
     pub(crate) last_sent: i64,
-    pub(crate) pending: Option<Pending>,
+    /// Apart: of many groups few have one.
+    pub(crate) pending: Option<Box<Pending>>,
     /// Its place among those who wait for its receiver.
     pub(crate) queued: Option<u64>,
     /// Whether its time came while a notification was under way.

@@ -69,7 +69,8 @@ pub struct Core {
     inhibitions: Inhibitions,
     alerts: HashMap<u64, Held>,
     by_fingerprint: HashMap<u128, u64>,
-    groups: HashMap<u32, Group>,
+    /// Apart from the table, which has up to twice as many places.
+    groups: HashMap<u32, Box<Group>>,
     by_key: HashMap<u128, u32>,
     timers: BTreeSet<(i64, u32)>,
     queues: Vec<Queue>,
@@ -247,7 +248,7 @@ impl Core {
         };
         self.timers.insert((next_flush, id));
         self.by_key.insert(hash, id);
-        self.groups.insert(id, group);
+        self.groups.insert(id, Box::new(group));
     }
 
     fn retime(&mut self, id: u32, next_flush: i64) {

@@ -190,7 +190,7 @@ impl Core {
             let memberships = self.alerts.get(member).map(|held| held.memberships.as_slice()).unwrap_or_default();
             memberships.iter().any(|membership| membership.group == id && membership.by == state.number)
         });
-        group.pending = Some(Pending {
+        group.pending = Some(Box::new(Pending {
             number: state.number,
             first_at: state.first_at,
             attempts: 0,
@@ -201,7 +201,7 @@ impl Core {
             body: Arc::from(state.body),
             covers: covers.collect(),
             retry_at: Some(now),
-        });
+        }));
         let queue = &mut self.queues[group.receiver];
         queue.pending += 1;
         queue.retries.insert((now, id));

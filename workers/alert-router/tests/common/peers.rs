@@ -52,17 +52,7 @@ impl Peers {
             .route("/subjects/{subject}/versions", post(|| async { json!({"id": 2}).to_string() }))
             .route("/hook", post(hook))
             .with_state(seen.clone());
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                axum::serve(listener, routes).await.unwrap();
-            });
-        });
-        Self { url, seen }
+        Self { url: serve(routes), seen }
     }
 
     /// What the webhook was sent, in order.
@@ -74,6 +64,21 @@ impl Peers {
     pub(crate) fn answer(&self, status: u16) {
         self.seen.answer.store(status, Ordering::SeqCst);
     }
+}
+
+/// Serves these routes until the test process ends; returns their URL.
+pub(crate) fn serve(routes: Router) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            axum::serve(listener, routes).await.unwrap();
+        });
+    });
+    url
 }
 
 async fn schema(Path(id): Path<i32>) -> Result<String, (StatusCode, String)> {

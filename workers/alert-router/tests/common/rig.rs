@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use records::{Alert, AlertState};
+use records::{Alert, AlertState, Silence};
 use serde_json::Value;
 use stack::Worker;
 use testkit::{Outgoing, Recorded, eventually};
@@ -79,6 +79,13 @@ impl Rig {
         Ok(std::fs::read_to_string(self.directory.path().join(format!("{name}.log"))).unwrap())
     }
 
+    /// A file with an alert, as `test --alert` takes it.
+    pub(crate) fn alert_file(&self, alert: &Alert<'_>) -> String {
+        let path = self.directory.path().join(format!("{}.json", testkit::unique("alert")));
+        std::fs::write(&path, serde_json::to_vec(alert).unwrap()).unwrap();
+        path.display().to_string()
+    }
+
     pub(crate) fn start(&self, instance: &str) -> Instance {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = self.config(instance, port);
@@ -91,6 +98,13 @@ impl Rig {
     pub(crate) fn send(&self, alerts: &[Alert<'static>]) {
         let outgoing = |alert: &Alert<'static>| Outgoing::new(alert.fingerprint.as_bytes(), support::encoded(alert));
         testkit::produce(&self.topic("alerts"), alerts.iter().map(outgoing));
+    }
+
+    /// Creates the silences' topic with these many partitions: the router would make it with one.
+    pub(crate) fn silences(&self, partitions: i32) -> String {
+        let topic = self.topic("silences");
+        stack::create_topic(&testkit::brokers(), &topic, partitions, &[("cleanup.policy", "compact")]).unwrap();
+        topic
     }
 
     pub(crate) fn read(&self, kind: &str) -> Vec<Recorded> {
@@ -168,6 +182,25 @@ pub(crate) fn firing(rule: &str, domain: &str, life: i64) -> Alert<'static> {
 
 pub(crate) fn resolved(rule: &str, domain: &str, life: i64) -> Alert<'static> {
     support::alert(rule, "warning", domain, life, 2, AlertState::Resolved)
+}
+
+/// A silence of these matchers, as it stands in the topic; from an hour ago until in an hour.
+pub(crate) fn silence(id: &str, matchers: &[&str]) -> Outgoing {
+    let now = alert_router::active::now();
+    silence_between(id, matchers, now - 3_600_000, now + 3_600_000)
+}
+
+/// The same at these times, epoch ms.
+pub(crate) fn silence_between(id: &str, matchers: &[&str], starts_at: i64, ends_at: i64) -> Outgoing {
+    let silence = Silence {
+        id: id.to_owned().into(),
+        matchers: matchers.iter().map(|matcher| (*matcher).to_owned().into()).collect(),
+        starts_at,
+        ends_at,
+        created_by: "me".into(),
+        comment: "known".into(),
+    };
+    Outgoing::new(id, support::encoded_silence(&silence))
 }
 
 /// (domain, status) of each alert in a notification.

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use alert_router::labels::GroupBy;
 use alert_router::route::{Route, Timing};
 use alert_router::routing::{Receiver, Retry, Routing, Style};
-use records::{Alert, AlertLabel, AlertState, AvroRecord as _, Encoder, FixedSchemas};
+use records::{Alert, AlertLabel, AlertState, AvroRecord as _, Encoder, FixedSchemas, Silence};
 
 /// The schema id of alerts.
 pub(crate) const SCHEMA_ID: i32 = 1;
+/// The schema id of silences.
+pub(crate) const SILENCE_SCHEMA_ID: i32 = 2;
 
 /// A record of an alert of `rule` in `domain`; `life` and `sequence` name it.
 pub(crate) fn alert(
@@ -53,6 +55,12 @@ pub(crate) fn alert(
 pub(crate) fn encoded(alert: &Alert<'_>) -> Vec<u8> {
     let mut value = Vec::new();
     Encoder::<Alert<'static>>::new(SCHEMA_ID).encode(alert, &mut value).unwrap();
+    value
+}
+
+pub(crate) fn encoded_silence(silence: &Silence<'_>) -> Vec<u8> {
+    let mut value = Vec::new();
+    Encoder::<Silence<'static>>::new(SILENCE_SCHEMA_ID).encode(silence, &mut value).unwrap();
     value
 }
 
