@@ -81,7 +81,7 @@ fn cosine_decay_is_rated_by_clicks_behind_its_items_and_restarted_with_them() {
 
 #[test]
 fn alert_router_is_sent_a_storm_that_tells_each_alert_once() {
-    let printed = measure("alert-router", &[]);
+    let printed = measure("alert-router", &["--records", "3000"]);
     let (costs, delays) = printed.split_once("delay of an unrelated route").unwrap();
     let names = ["no storm", "storm in a group", "storm, each alert a group", "the same, and a pager that is down"];
     for part in [costs, delays] {
