@@ -6,7 +6,7 @@ CREATE TABLE IF NOT EXISTS recwatch.alerts
     sequence        UInt64                 CODEC(T64, ZSTD(1))    COMMENT 'of the record in that life, from 1 on',
     fingerprint     String                 CODEC(ZSTD(1))         COMMENT 'worker, rule and group',
     state           LowCardinality(String)                        COMMENT 'FIRING or RESOLVED',
-    reason          LowCardinality(String)                        COMMENT 'fired, changed, repeated, or cleared, no_data, rule_removed',
+    reason          LowCardinality(String)                        COMMENT 'fired, changed, repeated, or cleared, no_data, rule_removed, state_reset',
     worker          LowCardinality(String),
     rule            LowCardinality(String),
     kind            LowCardinality(String)                        COMMENT 'threshold, deviation, change or absence',

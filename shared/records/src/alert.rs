@@ -29,7 +29,7 @@ pub struct Alert<'a> {
     pub fingerprint: Text<'a>,
     /// Whether it holds.
     pub state: AlertState,
-    /// Why this record is sent: `fired`, `changed` or `repeated`; `cleared`, `no_data` or `rule_removed`.
+    /// Why this record is sent: `fired`, `changed` or `repeated`; `cleared`, `no_data`, `rule_removed` or `state_reset`.
     #[serde(borrow)]
     pub reason: Text<'a>,
     /// Whose rule it is.

@@ -3,10 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use records::{FixedSchemas, Registry, SchemaLookup};
 use service::Context;
 use streaming::config::RuntimeConfig;
 use streaming::{Runtime, Topology};
+
+use crate::left_alerts::LeftAlerts;
 
 /// The sections of a metric worker's configuration that running it needs.
 pub trait MetricWorker: service::Settings {
@@ -21,6 +24,9 @@ pub trait MetricWorker: service::Settings {
 
     /// Stream threads; 0 is one for each core.
     fn threads(&self) -> usize;
+
+    /// The topic of its alerts.
+    fn alerts_topic(&self) -> &str;
 }
 
 /// Resets the worker's state where that is asked for; else runs it until the process is told to stop. `topology` is given
@@ -34,12 +40,13 @@ pub fn run<C: MetricWorker>(
 ) -> anyhow::Result<()> {
     let settings = &context.settings;
     let kafka = settings.kafka().client_config();
+    let shutdown = context.shutdown.clone();
+    let registry = || Registry::new(settings.registry().into(), move || shutdown.requested());
     if context.arguments.reset_state {
-        return Runtime::reset(&topology(settings, None)?, settings.runtime(), &kafka);
+        return reset(settings, &topology(settings, None)?, &kafka, &registry()?);
     }
     let _http = context.serve()?;
-    let shutdown = context.shutdown.clone();
-    let registry = Registry::new(settings.registry().into(), move || shutdown.requested())?;
+    let registry = registry()?;
     let topology = topology(settings, Some(&registry))?;
     let create = context.arguments.create_topics;
     let runtime = Runtime::new(topology, settings.runtime().clone(), kafka, settings.threads(), create)?;
@@ -54,6 +61,22 @@ pub fn run<C: MetricWorker>(
         switch.store(true, Ordering::Relaxed);
     })?;
     runtime.run()
+}
+
+/// Gives the state up, and ends the alerts that fired by it.
+fn reset<C: MetricWorker>(
+    settings: &C,
+    topology: &Topology,
+    kafka: &ClientConfig,
+    registry: &Registry,
+) -> anyhow::Result<()> {
+    let alerts = LeftAlerts::read(kafka, registry, settings.alerts_topic(), &topology.worker)?;
+    Runtime::reset(topology, settings.runtime(), kafka)?;
+    let ended = alerts.end()?;
+    if ended > 0 {
+        tracing::info!(ended, "alerts that fired are told to be over");
+    }
+    Ok(())
 }
 
 /// What a decoder asks about schemas: the registry, or nobody where no record will be processed.

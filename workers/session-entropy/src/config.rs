@@ -248,6 +248,10 @@ impl MetricWorker for Configuration {
     fn threads(&self) -> usize {
         self.threads
     }
+
+    fn alerts_topic(&self) -> &str {
+        &self.topics.alerts
+    }
 }
 
 #[cfg(test)]
