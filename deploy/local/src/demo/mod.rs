@@ -69,6 +69,7 @@ pub fn run(demo: &Demo, progress: &dyn Progress) -> Result<bool> {
         faults: Vec::new(),
         load: Load::Short,
         writer: true,
+        router: true,
     };
     let mut run = Run::start(plan, progress)?;
     run.publish(Feed::in_file_order(recordings))?;

@@ -118,6 +118,7 @@ impl Measure {
             faults: Vec::new(),
             load: self.load,
             writer,
+            router: false,
         }
     }
 }

@@ -15,6 +15,7 @@ use records::{Registry, RegistryConfig};
 use super::audit::RowAudit;
 use super::fleet::Fleet;
 use super::plan::Plan;
+use super::route_audit::RouteAudit;
 use super::settings::Addresses;
 use super::summary::Summary;
 use super::watermarks::{Counts, Watermarks};
@@ -47,6 +48,7 @@ pub struct Run<'a> {
     written: Option<Duration>,
     watermarks: BTreeMap<(&'static str, Content), Watermarks>,
     audits: Vec<(&'static str, Vec<RowAudit>)>,
+    route_audit: Option<RouteAudit>,
 }
 
 impl<'a> Run<'a> {
@@ -92,6 +94,7 @@ impl<'a> Run<'a> {
             written: None,
             watermarks: BTreeMap::new(),
             audits: Vec::new(),
+            route_audit: None,
         };
         run.prepare_sources()?;
         Ok(run)
