@@ -11,18 +11,22 @@ use crate::broker::{Broker, Follower};
 use crate::replay::ROUTE_TOPIC;
 use crate::routes::{self, Told};
 
-/// Shows each transition when it is committed, until `over`; returns all of them in the order in which they came.
+/// Shows each transition when it is committed, until `over` and all that is there then is shown; returns all of them in the
+/// order in which they came.
 ///
 /// # Errors
 /// The topic cannot be read, or holds what is no notification.
 pub(super) fn show(brokers: &str, progress: &dyn Progress, over: &AtomicBool) -> Result<Vec<Told>> {
-    let partitions = Broker::new(brokers)?.partitions(ROUTE_TOPIC)?;
+    let broker = Broker::new(brokers)?;
+    let partitions = broker.partitions(ROUTE_TOPIC)?;
     let partitions = partitions.with_context(|| format!("there is no topic {ROUTE_TOPIC}"))?;
     let follower = Follower::new(brokers, ROUTE_TOPIC, partitions)?;
     let mut all = Vec::new();
-    loop {
-        // asked before reading: what was told until then is read
-        let is_last = over.load(Ordering::Acquire);
+    let mut most = usize::MAX;
+    while all.len() < most {
+        if most == usize::MAX && over.load(Ordering::Acquire) {
+            most = count(&broker)?;
+        }
         follower.read_more(Duration::from_millis(200), |message| {
             for told in routes::read(message.payload().unwrap_or_default())? {
                 progress.tell(&text(&told));
@@ -30,10 +34,18 @@ pub(super) fn show(brokers: &str, progress: &dyn Progress, over: &AtomicBool) ->
             }
             Ok(())
         })?;
-        if is_last {
-            return Ok(all);
-        }
     }
+    Ok(all)
+}
+
+/// How many transitions were told by now.
+fn count(broker: &Broker) -> Result<usize> {
+    let mut count = 0;
+    broker.read_all(ROUTE_TOPIC, |message| {
+        count += routes::read(message.payload().unwrap_or_default())?.len();
+        Ok(())
+    })?;
+    Ok(count)
 }
 
 /// A transition for people: what and where, and below that why.

@@ -114,6 +114,15 @@ pub fn run(demo: &Demo, progress: &dyn Progress) -> Result<bool> {
     Ok(problems.is_empty())
 }
 
+/// Says so when it is dropped, by a panic too.
+struct AtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// Does `work`, shows alerts while it is under way, and returns them.
 fn alongside<'a>(
     run: &mut Run<'a>,
@@ -123,8 +132,9 @@ fn alongside<'a>(
     let (brokers, over) = (run.stack().brokers(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let alerts = scope.spawn(|| live::show(&brokers, progress, &over));
+        let at_the_end = AtTheEnd(&over);
         let result = work(run);
-        over.store(true, Ordering::Release);
+        drop(at_the_end);
         let told = alerts.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         result.and(told)
     })
