@@ -52,6 +52,12 @@ const EPISODES: [Episode; 6] = [
     },
 ];
 
+/// What happens, and which rule finds it, a line each.
+pub(super) fn list() -> String {
+    let line = |episode: &Episode| format!("{:<10} {:<20} {}\n", episode.kind, episode.rule, episode.what);
+    EPISODES.iter().map(line).collect()
+}
+
 /// What was not told as it must be, of all that was told in its order; empty where all was.
 pub(super) fn problems(told: &[Told]) -> Vec<String> {
     let mut problems: Vec<String> = EPISODES.iter().filter_map(|episode| episode.problem(told)).collect();

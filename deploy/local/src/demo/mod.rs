@@ -173,6 +173,12 @@ fn show(run: &Run<'_>, demo: &Demo) -> Result<()> {
             "In these minutes the model changes vectors of electronics much more than before, and from minute 90 to 110 it\npublishes none of grocery."
         );
     }
+    if demo.input.is_none() {
+        println!(
+            "\nWhat happens in the generated clicks and vectors, by the kind of rule that finds it\n\n{}",
+            episodes::list()
+        );
+    }
     println!("\nAlerts, by the end of the window (UTC) that caused them\n\n{}", tables::alerts(&query)?);
     let url = run.stack().clickhouse_url();
     println!(
@@ -231,11 +237,20 @@ const QUERIES: [(&str, &str); 3] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replay::Setting;
 
     #[test]
     fn the_queries_can_be_pasted_into_a_shell() {
         for (title, statement) in QUERIES {
             assert!(!statement.contains(['"', '$', '`', '\\', '!']), "{title}");
+        }
+    }
+
+    #[test]
+    fn the_settings_are_settings_of_workers_that_run() {
+        for text in SETTINGS {
+            let setting: Setting = text.parse().unwrap();
+            assert!(METRIC_WORKERS.iter().any(|worker| worker.name == setting.worker), "{text}");
         }
     }
 
