@@ -25,6 +25,7 @@ pub mod progress;
 pub mod publish;
 pub mod recording;
 pub mod replay;
+pub mod routes;
 pub mod terminal;
 
 mod component;

@@ -12,6 +12,10 @@ pub trait Progress: Send + Sync {
     }
     /// `step` has come to its end, with `message` as its result.
     fn done(&self, step: &str, message: &str);
+    /// `text`, of one line or several, stays where it is, beside all steps.
+    fn tell(&self, text: &str) {
+        eprintln!("{text}");
+    }
 }
 
 /// Says nothing.
@@ -21,6 +25,7 @@ pub struct Silent;
 impl Progress for Silent {
     fn update(&self, _step: &str, _message: &str) {}
     fn done(&self, _step: &str, _message: &str) {}
+    fn tell(&self, _text: &str) {}
 }
 
 /// One plain line a report, on standard error: for pipes and logs.

@@ -93,6 +93,7 @@ impl Case {
             faults: kills.iter().map(|after| format!("kill:{}:{after}", self.worker).parse().unwrap()).collect(),
             load: Load::Short,
             writer: true,
+            router: true,
         };
         let folder = tempfile::tempdir().unwrap();
         let mut run = Run::start(plan, &progress::Lines).unwrap();

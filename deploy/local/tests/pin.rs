@@ -56,6 +56,7 @@ fn a_pinned_window_is_what_later_ones_are_compared_with_also_after_a_restart() {
         faults: Vec::new(),
         load: Load::Short,
         writer: true,
+        router: false,
     };
     let mut run = Run::start(plan, &progress::Lines).unwrap();
     run.publish(Feed::in_file_order(vec![recording(first)])).unwrap();

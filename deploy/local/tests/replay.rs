@@ -76,6 +76,7 @@ fn every_record_is_accounted_for_and_every_row_is_there_once_whatever_is_killed(
         faults: vec!["kill:session-entropy:1500".parse().unwrap(), "kill:clickhouse-writer:2500".parse().unwrap()],
         load: Load::Short,
         writer: true,
+        router: false,
     };
     let folder = tempfile::tempdir().unwrap();
     let mut run = Run::start(plan, &progress::Lines).unwrap();

@@ -61,6 +61,7 @@ fn alerts_that_fired_are_over_once_and_others_are_left_alone() {
         faults: Vec::new(),
         load: Load::Short,
         writer: false,
+        router: false,
     };
     let mut run = Run::start(plan, &progress::Lines).unwrap();
     run.publish(Feed::in_file_order(vec![recording])).unwrap();

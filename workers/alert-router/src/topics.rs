@@ -28,6 +28,8 @@ struct Needed {
     /// Whether another number of partitions is a fault.
     exact: bool,
     cleanup: &'static str,
+    /// Whether another cleanup policy is a fault.
+    exact_cleanup: bool,
     settings: Vec<(&'static str, &'static str)>,
 }
 
@@ -86,6 +88,7 @@ impl<'a> Cluster<'a> {
             }
             // without the right to see it, it is not known
             if let Some(policy) = settings.get(&topic.name)
+                && topic.exact_cleanup
                 && policy.contains("compact") != topic.cleanup.contains("compact")
             {
                 problems.push(format!("{} has cleanup.policy = {policy}, {} is needed", topic.name, topic.cleanup));
@@ -176,8 +179,14 @@ impl<'a> Cluster<'a> {
 fn needed(configuration: &Configuration, routing: &Routing) -> Vec<Needed> {
     let partitions = configuration.runtime.partitions;
     let topics = &configuration.topics;
-    let plain =
-        |name: &str, settings| Needed { name: name.to_owned(), partitions, exact: false, cleanup: "delete", settings };
+    let plain = |name: &str, settings| Needed {
+        name: name.to_owned(),
+        partitions,
+        exact: false,
+        cleanup: "delete",
+        exact_cleanup: true,
+        settings,
+    };
     let week = || vec![("retention.ms", WEEK_MILLIS)];
     let letters = vec![("retention.ms", WEEK_MILLIS), ("max.message.bytes", MAX_DEAD_LETTER_BYTES)];
     let compacted = |name: &str, exact, settings| Needed {
@@ -185,7 +194,17 @@ fn needed(configuration: &Configuration, routing: &Routing) -> Vec<Needed> {
         partitions: 1,
         exact,
         cleanup: "compact",
+        exact_cleanup: true,
         settings,
+    };
+    // as the workers make it; all that matters here is that records stay until they are read
+    let alerts = Needed {
+        name: topics.alerts.clone(),
+        partitions,
+        exact: false,
+        cleanup: "compact,delete",
+        exact_cleanup: false,
+        settings: vec![("retention.ms", WEEK_MILLIS), ("min.compaction.lag.ms", WEEK_MILLIS)],
     };
     let state = vec![
         ("segment.bytes", "67108864"),
@@ -193,7 +212,7 @@ fn needed(configuration: &Configuration, routing: &Routing) -> Vec<Needed> {
         ("max.message.bytes", MAX_STATE_BYTES),
     ];
     let mut needed = vec![
-        plain(&topics.alerts, week()),
+        alerts,
         plain(&topics.dead_letters, letters),
         compacted(&topics.silences, false, Vec::new()),
         compacted(&topics.state, true, state),

@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use stack::{demo, terminal};
 
-/// Show everything once: start the stack and the workers, send two hours of clicks through them, and look at the result.
+/// Show everything once: start the stack and the workers, send clicks of more than two hours through them, and look at
+/// the result. Alerts are shown as they come; each of the six episodes in the clicks must lead to one.
 ///
 /// Takes about a minute; the first time, downloads and builds come on top. Nothing is left behind, however it ends.
 #[derive(Debug, Args)]

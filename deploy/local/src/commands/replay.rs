@@ -15,7 +15,8 @@ use stack::{Load, Progress, terminal};
 /// Publishes the recordings in file order, vectors before clicks (or, with --rate, all of them merged by event time), waits
 /// until every record is processed and every window closed that can be, and writes DIR/<table>.ndjson and DIR/summary.json.
 /// A line that its schema does not allow is published as it is, so that bad records reach the workers too. Exit code 0 only if
-/// every process ended well, the counts add up and no row is lost or there twice.
+/// every process ended well, the counts add up, no row is lost or there twice, and each alert is told of once (with the routes
+/// that alert-router has by default).
 ///
 /// A partition that has been read to its end follows the others only after the worker's idle_timeout (30s):
 /// --set session-entropy.idle_timeout=5s makes replays shorter.
@@ -39,7 +40,7 @@ pub(crate) struct Replay {
     /// The seed of generated interactions.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The metric workers to run; all by default. clickhouse-writer always runs.
+    /// The metric workers to run; all by default. clickhouse-writer and alert-router always run.
     #[arg(long, value_name = "WORKER", value_delimiter = ',', value_parser = find_worker)]
     workers: Vec<MetricWorker>,
     /// A setting of a worker, as the worker's own --set takes it (may be repeated).
@@ -123,6 +124,7 @@ impl Replay {
             faults: self.faults,
             load: if self.generate.unwrap_or(0) > MANY { Load::Sustained } else { Load::Short },
             writer: true,
+            router: true,
         }
     }
 }

@@ -17,12 +17,13 @@ struct Point {
     value: f64,
 }
 
-/// A dimension, and the mean freshness of its most frequent values over time; the dimension is the first one of segment
-/// and domain that has values.
+/// What sessions are told apart by, and the mean freshness of its most frequent values over time: domain and segment, or the
+/// domain where sessions have no segment.
 pub(super) fn freshness(query: &dyn Fn(&str) -> Result<String>) -> Result<(&'static str, Vec<Series>)> {
-    let mut found = ("user_segment", Vec::new());
-    for dimension in ["user_segment", "domain"] {
-        let series = courses(&query(&statement(dimension))?)?;
+    const BOTH: &str = "if(user_segment = '', '', concat(domain, ', ', user_segment))";
+    let mut found = ("", Vec::new());
+    for (dimension, expression) in [("domain and segment", BOTH), ("domain", "domain")] {
+        let series = courses(&query(&statement(expression))?)?;
         let has_values = series.keys().any(|name| !name.is_empty());
         found = (
             dimension,
@@ -73,13 +74,13 @@ fn mean(points: &[(i64, f64)]) -> f64 {
     points.iter().map(|point| point.1).sum::<f64>() / points.len().max(1) as f64
 }
 
-fn statement(dimension: &str) -> String {
+fn statement(expression: &str) -> String {
     format!(
-        "SELECT {dimension} AS name, toUnixTimestamp64Milli(window_end) AS time, \
+        "SELECT {expression} AS name, toUnixTimestamp64Milli(window_end) AS time, \
          sum(mean_freshness * sessions) / sum(sessions) AS value \
-         FROM recwatch.session_entropy FINAL WHERE sessions > 0 AND {dimension} IN ( \
-         SELECT {dimension} FROM recwatch.session_entropy FINAL GROUP BY {dimension} \
-         ORDER BY sum(events) DESC, {dimension} LIMIT {PANELS}) \
+         FROM recwatch.session_entropy FINAL WHERE sessions > 0 AND {expression} IN ( \
+         SELECT {expression} AS name FROM recwatch.session_entropy FINAL GROUP BY name \
+         ORDER BY sum(events) DESC, name LIMIT {PANELS}) \
          GROUP BY name, window_end ORDER BY name, window_end \
          FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers = 0"
     )
@@ -104,7 +105,7 @@ mod tests {
                 .join("\n"))
         };
         let (dimension, series) = freshness(&answer).unwrap();
-        assert_eq!(dimension, "user_segment");
+        assert_eq!(dimension, "domain and segment");
         assert_eq!(
             series[0],
             Series { name: "a: mean 0.60, lowest 0.50".to_owned(), points: vec![(1, 0.5), (2, 0.7)] }
@@ -127,7 +128,7 @@ mod tests {
     #[test]
     fn without_segments_the_course_goes_by_domain() {
         let answer = |statement: &str| -> Result<String> {
-            let name = if statement.starts_with("SELECT user_segment") { "" } else { "books" };
+            let name = if statement.starts_with("SELECT if(user_segment") { "" } else { "books" };
             Ok(format!(r#"{{"name":"{name}","time":1,"value":0.5}}"#))
         };
         let (dimension, series) = freshness(&answer).unwrap();

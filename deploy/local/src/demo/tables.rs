@@ -1,7 +1,7 @@
 //! Tables for the terminal.
 
 use anyhow::{Context, Result};
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use comfy_table::{CellAlignment, ColumnConstraint, LineStyle, Table, TableStyle};
 use serde::Deserialize;
 
 use crate::replay::Summary;
@@ -46,11 +46,14 @@ pub(super) fn newest(query: &dyn Fn(&str) -> Result<String>) -> Result<(String, 
         FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers = 0";
     let answer = query(STATEMENT)?;
     let mut end = String::new();
+    let mut filled = [false; 4];
     let mut table = table(&["domain", "segment", "strategy", "group", "sessions", "freshness", "p05", "p95"], 4);
     for line in answer.lines() {
         let group: Group = serde_json::from_str(line).with_context(|| format!("no aggregate: {line}"))?;
         let share = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.2}"));
         end = group.until;
+        let dimensions = [&group.domain, &group.user_segment, &group.rec_strategy, &group.ab_group];
+        filled.iter_mut().zip(dimensions).for_each(|(filled, value)| *filled |= !value.is_empty());
         table.add_row([
             group.domain,
             group.user_segment,
@@ -61,6 +64,12 @@ pub(super) fn newest(query: &dyn Fn(&str) -> Result<String>) -> Result<(String, 
             share(group.freshness_p05),
             share(group.freshness_p95),
         ]);
+    }
+    // sessions are not told apart by what none of them has
+    for (index, _) in filled.iter().enumerate().filter(|(_, filled)| !**filled) {
+        if let Some(column) = table.column_mut(index) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        }
     }
     Ok((end, table.trim_fmt()))
 }
@@ -146,5 +155,6 @@ mod tests {
         assert_eq!(until, "2026-01-05 10:00:00");
         let row = text.lines().find(|line| line.contains("books")).unwrap();
         assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["books", "new", "a", "1"]);
+        assert!(text.contains("segment") && !text.contains("strategy"), "{text}");
     }
 }

@@ -1,10 +1,11 @@
 //! A seeded generator of believable shoppers: the same seed gives the same events, whatever the machine does.
 //!
-//! Sessions begin as a Poisson process and browse with log-normal think times around a tempo of their own. During the
-//! [`Episode`] the sessions of one segment scatter: their think times spread over many orders of magnitude, so that
-//! their freshness falls. Events come in order of arrival, which is up to four seconds behind event time.
+//! Sessions begin as a Poisson process and browse with log-normal think times around a tempo of their own. In
+//! [episodes](Episode) some of them do something else. Events come in order of arrival, which is up to four seconds behind
+//! event time.
 
 mod catalogue;
+mod episode;
 mod event;
 mod items;
 mod random;
@@ -19,10 +20,11 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 pub use catalogue::Catalogue;
+pub use episode::{Audience, DEMO_LENGTH, Episode, Happening};
 pub use event::{Event, Kind};
 pub use items::ItemVectors;
 use random::{chance, exponential};
-use shopper::Shopper;
+use shopper::{Pace, Shopper};
 pub use users::UserVectors;
 pub use vector::{DIMENSIONS, Vector};
 
@@ -38,17 +40,6 @@ const LOAD_SECONDS: f64 = 7_200.0;
 /// No event arrives more than this behind its event time, flaws aside (ms).
 const MAX_JITTER: i64 = 4_000;
 
-/// A time in which the sessions of one segment scatter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Episode {
-    /// The segment whose sessions scatter.
-    pub segment: &'static str,
-    /// Its beginning, in ms after the first session.
-    pub from: i64,
-    /// Its end, in ms after the first session.
-    pub to: i64,
-}
-
 /// What to generate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shape {
@@ -60,8 +51,8 @@ pub struct Shape {
     pub sessions_per_second: f64,
     /// Items of each department, met by rank: the first hundredth makes a fifth of all events, the last third a tenth.
     pub items: u32,
-    /// When and whose sessions scatter.
-    pub episode: Option<Episode>,
+    /// What happens, and when.
+    pub episodes: Vec<Episode>,
     /// The share of events (0 to 1) that arrive half a minute or more behind, as phones do that were offline.
     pub late_share: f64,
     /// The share of events (0 to 1) that have lost their session id, as clients do that refuse cookies.
@@ -69,26 +60,34 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Two hours that are pleasant to look at: three new sessions in two seconds, an episode from minute 60 to 80, and a few
-    /// late and broken events, as life has them.
+    /// [`DEMO_LENGTH`] that is pleasant to look at: three new sessions in two seconds, six episodes that rules find, and a
+    /// few late and broken events, as life has them.
     #[must_use]
     pub fn demo(seed: u64, start: i64) -> Self {
         Self {
             seed,
             start,
             sessions_per_second: 1.6,
-            items: 5_000,
-            episode: Some(Episode { segment: "returning", from: 60 * 60_000, to: 80 * 60_000 }),
+            items: 2_000,
+            episodes: episode::demo(),
             late_share: 0.000_5,
             keyless_share: 0.000_1,
         }
     }
 
-    /// A load of about `records` events in two hours of event time, without flaws.
+    /// A load of about `records` events in two hours of event time, without flaws. From minute 60 to 80 the sessions of
+    /// returning shoppers scatter.
     #[must_use]
     pub fn load(seed: u64, start: i64, records: u64) -> Self {
         let rate = records as f64 / EVENTS_PER_SESSION / LOAD_SECONDS;
-        Self { sessions_per_second: rate.max(0.05), late_share: 0.0, keyless_share: 0.0, ..Self::demo(seed, start) }
+        Self {
+            sessions_per_second: rate.max(0.05),
+            items: 5_000,
+            episodes: episode::load(),
+            late_share: 0.0,
+            keyless_share: 0.0,
+            ..Self::demo(seed, start)
+        }
     }
 }
 
@@ -125,9 +124,43 @@ impl Generator {
         }
     }
 
-    /// Whether the sessions of `segment` scatter at `time` (ms after the start).
-    fn scatters(&self, segment: &str, time: i64) -> bool {
-        self.shape.episode.as_ref().is_some_and(|e| e.segment == segment && (e.from..e.to).contains(&time))
+    /// At what pace shoppers of `segment` in `domain` browse at `time` (ms after the start).
+    fn pace(&self, domain: &str, segment: &str, time: i64) -> Pace {
+        let on = self.shape.episodes.iter().filter(|episode| episode.is_on(time));
+        let mut paces = on.filter_map(|episode| match episode.what {
+            Happening::Scatter(audience) if audience.contains(domain, segment) => Some(Pace::Scattered),
+            _ => None,
+        });
+        paces.next().unwrap_or(Pace::Steady)
+    }
+
+    /// Whether items of all departments are met in `domain` at `time` (ms after the start).
+    fn is_mixed(&self, domain: &str, time: i64) -> bool {
+        let mut on = self.shape.episodes.iter().filter(|episode| episode.is_on(time));
+        on.any(|episode| matches!(episode.what, Happening::Mix(of) if of == domain))
+    }
+
+    fn begin_session(&mut self, time: i64, shopper: Shopper) {
+        self.shoppers.insert(self.sessions, shopper);
+        self.browsing.push(Reverse((time, self.sessions)));
+        self.sessions += 1;
+    }
+
+    /// The sessions that begin besides another one.
+    fn rush(&mut self, time: i64) {
+        let on = self.shape.episodes.iter().filter(|episode| episode.is_on(time));
+        let rushes: Vec<(Audience, f64)> = on
+            .filter_map(|episode| match episode.what {
+                Happening::Rush(audience, share) => Some((audience, share)),
+                _ => None,
+            })
+            .collect();
+        for (audience, share) in rushes {
+            if chance(&mut self.random, share) {
+                let shopper = Shopper::of(audience, &mut self.random);
+                self.begin_session(time, shopper);
+            }
+        }
     }
 
     /// Lets the next thing happen: a session begins, or a shopper does something. Returns its time.
@@ -141,9 +174,8 @@ impl Generator {
             }
             _ => {
                 let shopper = Shopper::new(&mut self.random);
-                self.shoppers.insert(self.sessions, shopper);
-                self.browsing.push(Reverse((begin, self.sessions)));
-                self.sessions += 1;
+                self.begin_session(begin, shopper);
+                self.rush(begin);
                 self.next_session += 1_000.0 * exponential(&mut self.random) / self.shape.sessions_per_second;
                 begin
             }
@@ -153,6 +185,11 @@ impl Generator {
     fn act(&mut self, time: i64, number: u64) {
         let Some(shopper) = self.shoppers.get_mut(&number) else { return };
         let mut event = shopper.act(&mut self.random, self.shape.start + time, self.shape.items);
+        let (domain, segment, has_left) = (shopper.domain, shopper.segment, shopper.has_left());
+        if self.is_mixed(domain, time) {
+            let (of, _) = shopper::DOMAINS[self.random.random_range(0..shopper::DOMAINS.len())];
+            event.item_id = event.item_id.replacen(domain, of, 1);
+        }
         let mut arrival = time + self.random.random_range(0..MAX_JITTER);
         if chance(&mut self.random, self.shape.late_share) {
             arrival += self.random.random_range(30_000..120_000);
@@ -162,14 +199,13 @@ impl Generator {
         }
         self.travelling.insert((arrival, self.events), event);
         self.events += 1;
-        let (segment, ends) = (shopper.segment, shopper.has_left());
-        if ends {
+        if has_left {
             self.shoppers.remove(&number);
             return;
         }
-        let scattered = self.scatters(segment, time);
+        let pace = self.pace(domain, segment, time);
         if let Some(shopper) = self.shoppers.get(&number) {
-            let pause = shopper.think_time(&mut self.random, scattered);
+            let pause = shopper.think_time(&mut self.random, pace);
             self.browsing.push(Reverse((time + pause, number)));
         }
     }
@@ -199,16 +235,14 @@ mod tests {
 
     use super::*;
 
-    const HOUR: i64 = 3_600_000;
-
-    fn two_hours(seed: u64) -> Vec<Event> {
+    fn demo(seed: u64) -> Vec<Event> {
         let start = 1_767_600_000_000;
-        Generator::new(Shape::demo(seed, start)).take_while(|event| event.event_time < start + 2 * HOUR).collect()
+        Generator::new(Shape::demo(seed, start)).take_while(|event| event.event_time < start + DEMO_LENGTH).collect()
     }
 
     #[test]
     fn the_same_seed_gives_the_same_events_and_another_seed_others() {
-        let lines = |seed| two_hours(seed).iter().map(|e| serde_json::to_string(e).unwrap()).collect::<Vec<_>>();
+        let lines = |seed| demo(seed).iter().map(|e| serde_json::to_string(e).unwrap()).collect::<Vec<_>>();
         assert_eq!(lines(1), lines(1));
         assert_ne!(lines(1), lines(2));
     }
@@ -233,7 +267,7 @@ mod tests {
 
     #[test]
     fn event_ids_are_unique_and_events_of_a_session_agree_about_their_shopper() {
-        let events = two_hours(4);
+        let events = demo(4);
         let ids: HashSet<&str> = events.iter().map(|e| e.event_id.as_str()).collect();
         assert_eq!(ids.len(), events.len());
         let mut users: HashMap<&str, &str> = HashMap::new();
@@ -254,10 +288,11 @@ mod tests {
         bins.iter().filter(|&&c| c > 0).map(|&c| f64::from(c) / total).map(|p| -p * p.log2()).sum()
     }
 
-    fn mean_freshness(events: &[Event], segment: &str, minutes: std::ops::Range<i64>) -> f64 {
+    fn mean_freshness(events: &[Event], domain: &str, segment: &str, minutes: std::ops::Range<i64>) -> f64 {
         let start = events[0].event_time;
         let mut sessions: HashMap<&str, Vec<i64>> = HashMap::new();
-        for event in events.iter().filter(|e| e.user_segment == segment && !e.session_id.is_empty()) {
+        let of = |e: &&Event| e.domain == domain && e.user_segment == segment && !e.session_id.is_empty();
+        for event in events.iter().filter(of) {
             if minutes.contains(&((event.event_time - start) / 60_000)) {
                 sessions.entry(&event.session_id).or_default().push(event.event_time);
             }
@@ -270,19 +305,54 @@ mod tests {
     }
 
     #[test]
-    fn freshness_falls_in_the_episode_for_its_segment_only() {
-        let events = two_hours(7);
-        for (segment, falls) in [("returning", true), ("new", false), ("loyal", false)] {
-            let before = mean_freshness(&events, segment, 50..55);
-            let within = mean_freshness(&events, segment, 70..75);
-            assert_eq!(before - within > 0.15, falls, "{segment}: {before} before, {within} within");
-            assert!(falls || (before - within).abs() < 0.06, "{segment}: {before} before, {within} within");
+    fn freshness_falls_where_sessions_scatter_only() {
+        let events = demo(7);
+        for domain in ["fashion", "electronics"] {
+            for segment in ["returning", "new"] {
+                let of = |minutes| mean_freshness(&events, domain, segment, minutes);
+                let falls = [of(64..80), of(85..105)].map(|later| of(40..60) - later);
+                let expected = [(domain, segment) == ("fashion", "returning"), false];
+                assert_eq!(falls.map(|fall| fall > 0.15), expected, "{domain} {segment}: {falls:?}");
+                assert!(expected[0] || falls[0].abs() < 0.05, "{domain} {segment}: {falls:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_items_are_mixed_a_quarter_of_them_is_of_each_department() {
+        let events = demo(8);
+        for (domain, minutes, expected) in
+            [("electronics", 120..132, 0.25), ("electronics", 100..115, 0.0), ("books", 120..132, 0.0)]
+        {
+            let at = |event: &&Event| minutes.contains(&((event.event_time - events[0].event_time) / 60_000));
+            let met: Vec<&Event> = events.iter().filter(|event| event.domain == domain).filter(at).collect();
+            let mixed = met.iter().filter(|event| event.item_id.starts_with("grocery-")).count() as f64;
+            let share = mixed / met.len() as f64;
+            assert!((share - expected).abs() < 0.05, "{domain} at {minutes:?}: {share}");
+        }
+    }
+
+    #[test]
+    fn in_a_rush_some_shoppers_are_many_more_and_others_as_many_as_before() {
+        let events = demo(9);
+        let count = |domain: &str, segment: &str, minutes: std::ops::Range<i64>| {
+            let inside = |event: &&Event| minutes.contains(&((event.event_time - events[0].event_time) / 60_000));
+            let of = |event: &&Event| event.domain == domain && event.user_segment == segment;
+            let sessions: HashSet<&str> =
+                events.iter().filter(inside).filter(of).map(|e| e.session_id.as_str()).collect();
+            sessions.len() as f64
+        };
+        for (domain, segment, rush) in [("grocery", "new", true), ("grocery", "loyal", false), ("books", "new", false)]
+        {
+            let more = count(domain, segment, 90..102) / count(domain, segment, 70..82);
+            assert_eq!(more > 3.0, rush, "{domain} {segment}: {more} times as many");
+            assert!(rush || (0.7..1.4).contains(&more), "{domain} {segment}: {more} times as many");
         }
     }
 
     #[test]
     fn sessions_have_the_mean_length_that_the_load_is_planned_with() {
-        let events = two_hours(8);
+        let events = demo(8);
         let sessions: HashSet<&str> = events.iter().map(|e| e.session_id.as_str()).collect();
         let mean = events.len() as f64 / sessions.len() as f64;
         assert!((mean / EVENTS_PER_SESSION - 1.0).abs() < 0.1, "{mean} events a session");

@@ -2,6 +2,7 @@
 
 use rand::{Rng, RngExt};
 
+use super::episode::Audience;
 use super::event::{Event, Kind};
 use super::random::{chance, exponential, log_normal, weighted};
 
@@ -13,8 +14,15 @@ const ITEM_TYPES: [(&str, f64); 3] = [("product", 0.86), ("bundle", 0.10), ("gui
 
 /// The deviation of the logarithm of think times, usually: two neighbouring bins of METRICS.md §2 hold nearly all gaps.
 const STEADY: f64 = 0.25;
-/// The same in the episode: gaps from a fraction of a second to minutes.
+/// The same of sessions that scatter: gaps from a fraction of a second to minutes.
 const SCATTERED: f64 = 1.7;
+
+/// How a shopper browses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    Steady,
+    Scattered,
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Shopper {
@@ -23,7 +31,7 @@ pub(super) struct Shopper {
     pub(super) segment: &'static str,
     ab_group: &'static str,
     rec_strategy: &'static str,
-    domain: &'static str,
+    pub(super) domain: &'static str,
     surface: &'static str,
     /// Median think time (s).
     tempo: f64,
@@ -61,13 +69,25 @@ impl Shopper {
         }
     }
 
+    /// One of these.
+    pub(super) fn of(audience: Audience, random: &mut impl Rng) -> Self {
+        let mut shopper = Self::new(random);
+        while shopper.segment != audience.segment {
+            shopper = Self::new(random);
+        }
+        Self { domain: audience.domain.unwrap_or(shopper.domain), ..shopper }
+    }
+
     pub(super) fn has_left(&self) -> bool {
         self.left == 0
     }
 
     /// The pause before the next event (ms).
-    pub(super) fn think_time(&self, random: &mut impl Rng, scattered: bool) -> i64 {
-        let (median, sigma) = if scattered { (7.0, SCATTERED) } else { (self.tempo, STEADY) };
+    pub(super) fn think_time(&self, random: &mut impl Rng, pace: Pace) -> i64 {
+        let (median, sigma) = match pace {
+            Pace::Steady => (self.tempo, STEADY),
+            Pace::Scattered => (7.0, SCATTERED),
+        };
         (1_000.0 * log_normal(random, median, sigma)).clamp(120.0, 900_000.0) as i64
     }
 

@@ -1,31 +1,27 @@
 //! Vectors of users by department: the same seed gives the same vectors.
 //!
-//! Each department has a taste, a direction, and its users' vectors scatter around it. During the [`Episode`] the taste
-//! of one department drifts away.
+//! Each department has a taste, a direction, and its users' vectors scatter around it. In an [`Episode`] the taste of one
+//! department drifts away.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::random::{exponential, normal};
 use super::vector::{Vector, direction};
-use super::{Episode, LOAD_SECONDS, Shape};
+use super::{Episode, Happening, LOAD_SECONDS, Shape};
 
 /// The first three are those of the demo.
 const DEPARTMENTS: [&str; 8] = ["fashion", "electronics", "books", "grocery", "garden", "music", "sports", "toys"];
-/// The department whose taste drifts away.
-const DRIFTING: &str = "books";
 /// What a department's taste has of its own, relative to what is common to all.
-const OWN: f64 = 0.4;
+const OWN: f64 = 0.3;
 /// How far users lie from their department's taste, relative to its length.
 const SPREAD: f64 = 1.2;
-/// How much of another taste the drifting department takes on in the episode (0 to 1).
-const DRIFT: f64 = 0.7;
 
 /// The vectors in order of event time, without end.
 #[derive(Debug)]
 pub struct UserVectors {
     start: i64,
-    episode: Option<Episode>,
+    episodes: Vec<Episode>,
     departments: &'static [&'static str],
     users: u64,
     /// New vectors a second of event time.
@@ -38,7 +34,7 @@ pub struct UserVectors {
 }
 
 impl UserVectors {
-    /// Two vectors a second in three departments, as the demo has them; of the shape it takes seed, start and episode.
+    /// Two vectors a second in three departments, as the demo has them; of the shape it takes seed, start and episodes.
     #[must_use]
     pub fn demo(shape: &Shape) -> Self {
         Self::new(shape, &DEPARTMENTS[..3], 4_000, 2.0)
@@ -57,17 +53,18 @@ impl UserVectors {
         let own = |own: Vec<f64>| common.iter().zip(own).map(|(common, own)| common + OWN * own).collect();
         let mut tastes: Vec<Vec<f64>> = departments.iter().map(|_| own(direction(&mut random))).collect();
         tastes.push(direction(&mut random));
-        let (start, episode) = (shape.start, shape.episode.clone());
-        Self { start, episode, departments, users, per_second, random, tastes, next: 0.0 }
+        let (start, episodes) = (shape.start, shape.episodes.clone());
+        Self { start, episodes, departments, users, per_second, random, tastes, next: 0.0 }
     }
 
-    /// How much of the other taste the drifting department has at `time` (ms after the start): it comes and goes within
-    /// five minutes.
-    fn drift(&self, time: i64) -> f64 {
+    /// How much of another taste a department has at `time` (ms after the start), 0 to 1: it comes and goes within five
+    /// minutes.
+    fn drift(&self, domain: &str, time: i64) -> f64 {
         const GRADUAL: f64 = 5.0 * 60_000.0;
-        self.episode.as_ref().map_or(0.0, |episode| {
+        let episode = self.episodes.iter().find(|e| matches!(e.what, Happening::Drift(of) if of == domain));
+        episode.map_or(0.0, |episode| {
             let inside = (time - episode.from).min(episode.to - time) as f64;
-            DRIFT * (inside / GRADUAL).clamp(0.0, 1.0)
+            (inside / GRADUAL).clamp(0.0, 1.0)
         })
     }
 }
@@ -80,7 +77,7 @@ impl Iterator for UserVectors {
         let time = self.next as i64;
         let department = self.random.random_range(0..self.departments.len());
         let domain = self.departments[department];
-        let other = if domain == DRIFTING { self.drift(time) } else { 0.0 };
+        let other = self.drift(domain, time);
         let away = &self.tastes[self.departments.len()];
         let random = &mut self.random;
         let vector = self.tastes[department].iter().zip(away).map(|(own, away)| {
@@ -150,7 +147,7 @@ mod tests {
             let before = mean(&vectors, domain, 30..50);
             let within = distance(&before, &mean(&vectors, domain, 66..74));
             let after = distance(&before, &mean(&vectors, domain, 90..110));
-            assert_eq!(within > 3.0 * after, domain == DRIFTING, "{domain}: {within} within, {after} after");
+            assert_eq!(within > 3.0 * after, domain == "books", "{domain}: {within} within, {after} after");
         }
     }
 }

@@ -122,6 +122,7 @@ impl Measure {
             faults: Vec::new(),
             load: self.load,
             writer,
+            router: false,
         }
     }
 }

@@ -11,12 +11,9 @@ use flate2::read::MultiGzDecoder;
 
 use serde::Serialize;
 
-use crate::generator::{Catalogue, Event, Generator, ItemVectors, Shape, UserVectors, Vector};
+use crate::generator::{Catalogue, DEMO_LENGTH, Event, Generator, ItemVectors, Shape, UserVectors, Vector};
 
 pub use feed::{Feed, Origin};
-
-/// Event time of what is generated without a number of records (ms).
-const TWO_HOURS: i64 = 2 * 3_600_000;
 
 /// What the lines of a recording are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,10 +108,10 @@ impl Recording {
         Ok(Self { name: name.to_owned(), content, lines: Lines::File(lines), number: 0 })
     }
 
-    /// Interactions out of the generator: `records` of them, or the first two hours of event time.
+    /// Interactions out of the generator: `records` of them, or those of the demo's event time.
     #[must_use]
     pub fn generated(shape: Shape, records: Option<u64>) -> Self {
-        let end = shape.start + TWO_HOURS;
+        let end = shape.start + DEMO_LENGTH;
         let generator = Generator::new(shape);
         let events: Box<dyn Iterator<Item = Event> + Send> = match records {
             Some(records) => Box::new(generator.take(usize::try_from(records).unwrap_or(usize::MAX))),
@@ -123,16 +120,16 @@ impl Recording {
         Self::made("generated interactions", Content::Interactions, events)
     }
 
-    /// The demo's vectors of users: the first two hours of event time.
+    /// The demo's vectors of users.
     #[must_use]
     pub fn generated_users(shape: &Shape) -> Self {
-        Self::two_hours("generated vectors of users", Content::UserEmbeddings, shape, UserVectors::demo(shape))
+        Self::demo("generated vectors of users", Content::UserEmbeddings, shape, UserVectors::demo(shape))
     }
 
-    /// The demo's vectors of items: up to the first two hours of event time.
+    /// The demo's vectors of items.
     #[must_use]
     pub fn generated_items(shape: &Shape) -> Self {
-        Self::two_hours("generated vectors of items", Content::ItemEmbeddings, shape, ItemVectors::new(shape))
+        Self::demo("generated vectors of items", Content::ItemEmbeddings, shape, ItemVectors::new(shape))
     }
 
     /// So many vectors of users, in about two hours of event time.
@@ -148,13 +145,13 @@ impl Recording {
         Self::made("generated vectors of a catalogue", Content::ItemEmbeddings, Catalogue::new(shape))
     }
 
-    fn two_hours(
+    fn demo(
         name: &str,
         content: Content,
         shape: &Shape,
         vectors: impl Iterator<Item = Vector> + Send + 'static,
     ) -> Self {
-        let end = shape.start + TWO_HOURS;
+        let end = shape.start + DEMO_LENGTH;
         Self::made(name, content, vectors.take_while(move |vector| vector.event_time < end))
     }
 

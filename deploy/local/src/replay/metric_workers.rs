@@ -101,6 +101,12 @@ pub(super) const DEAD_LETTER_TOPIC: &str = "recwatch.dead-letters.v1";
 /// The worker that writes rows to ClickHouse.
 pub const WRITER: &str = "clickhouse-writer";
 
+/// The worker that tells those who want to know of alerts.
+pub const ROUTER: &str = "alert-router";
+
+/// Where it tells of all alerts, unless it is given routes of its own.
+pub const ROUTE_TOPIC: &str = "recwatch.routes.default.v1";
+
 /// The consumer group of a worker.
 #[must_use]
 pub(super) fn group(worker: &str) -> String {

@@ -5,6 +5,7 @@ mod fleet;
 mod metric_workers;
 mod patience;
 mod plan;
+mod route_audit;
 mod run;
 mod settings;
 mod summary;
@@ -12,7 +13,7 @@ mod watermarks;
 
 pub use fleet::{Fleet, Instance, Usage};
 pub use metric_workers::find as find_worker;
-pub use metric_workers::{ALERTS_TOPIC, METRIC_WORKERS, MetricWorker, RowKind, RowTopic, WRITER};
+pub use metric_workers::{ALERTS_TOPIC, METRIC_WORKERS, MetricWorker, ROUTE_TOPIC, ROUTER, RowKind, RowTopic, WRITER};
 pub use plan::Plan;
 pub use run::Run;
 pub(crate) use settings::configuration;

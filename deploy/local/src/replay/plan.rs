@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::metric_workers::{MetricWorker, WRITER};
+use super::metric_workers::{MetricWorker, ROUTER, WRITER};
 use super::settings::{Protocol, Setting};
 use crate::Load;
 use crate::fault::Fault;
@@ -31,6 +31,8 @@ pub struct Plan {
     pub load: Load,
     /// Whether clickhouse-writer runs.
     pub writer: bool,
+    /// Whether alert-router runs.
+    pub router: bool,
 }
 
 impl Plan {
@@ -50,7 +52,11 @@ impl Plan {
         }
         let instances = self.instance_names();
         for fault in &self.faults {
-            if !instances.iter().any(|(worker, instance)| fault.hits(worker, instance)) {
+            if fault.hits(ROUTER, ROUTER) {
+                problems.push(format!(
+                    "--fault {fault}: {ROUTER} does not say how far it has read, so its worst moment is not known"
+                ));
+            } else if !instances.iter().any(|(worker, instance)| fault.hits(worker, instance)) {
                 let processes: Vec<&str> = instances.iter().map(|(_, instance)| instance.as_str()).collect();
                 problems.push(format!("--fault {fault}: no such process; there are: {}", processes.join(", ")));
             }
@@ -60,7 +66,8 @@ impl Plan {
 
     /// The workers that run.
     pub(super) fn worker_names(&self) -> Vec<&'static str> {
-        self.workers.iter().map(|worker| worker.name).chain(self.writer.then_some(WRITER)).collect()
+        let metric = self.workers.iter().map(|worker| worker.name);
+        metric.chain(self.writer.then_some(WRITER)).chain(self.router.then_some(ROUTER)).collect()
     }
 
     /// Worker and name of every process.
@@ -69,7 +76,17 @@ impl Plan {
             let name = worker.name;
             (1..=self.instances).map(move |number| (name, format!("{name}-{number}")))
         };
-        self.workers.iter().flat_map(metric).chain(self.writer.then(|| (WRITER, WRITER.to_owned()))).collect()
+        let single = |runs: bool, name: &'static str| runs.then(|| (name, name.to_owned()));
+        let metric = self.workers.iter().flat_map(metric);
+        metric.chain(single(self.writer, WRITER)).chain(single(self.router, ROUTER)).collect()
+    }
+
+    /// Whether alert-router tells [`ROUTE_TOPIC`](super::ROUTE_TOPIC) of all alerts: its routes are those that it has by
+    /// default.
+    pub(super) fn routes_to_the_topic(&self) -> bool {
+        const ROUTES: [&str; 5] = ["route", "receivers", "inhibit", "mute_times", "topics"];
+        let is_about_routes = |key: &str| ROUTES.contains(&key.split('.').next().unwrap_or(key));
+        self.router && !self.settings.iter().any(|setting| setting.worker == ROUTER && is_about_routes(&setting.key))
     }
 
     pub(super) fn settings_of(&self, worker: &str) -> Vec<String> {
@@ -93,6 +110,7 @@ mod tests {
             faults: Vec::new(),
             load: Load::Short,
             writer: true,
+            router: true,
         }
     }
 
@@ -105,5 +123,17 @@ mod tests {
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert!(problems[0].contains("--set cosine-decay.window=1m") && problems[0].contains("session-entropy"));
         assert!(problems[1].contains("--fault kill:session-entropy-3:1") && problems[1].contains("session-entropy-2"));
+    }
+
+    #[test]
+    fn what_the_router_tells_is_judged_only_with_the_routes_that_it_ships_with() {
+        let mut plan = plan();
+        assert!(plan.routes_to_the_topic());
+        plan.settings = vec!["alert-router.http.listen=\"127.0.0.1:1\"".parse().unwrap()];
+        assert!(plan.routes_to_the_topic());
+        plan.settings.push("alert-router.route.group_by=[\"...\"]".parse().unwrap());
+        assert!(!plan.routes_to_the_topic());
+        let without = Plan { settings: Vec::new(), router: false, ..plan };
+        assert!(!without.routes_to_the_topic());
     }
 }

@@ -29,9 +29,9 @@ pub struct WorkerSummary {
     /// What became of its input.
     #[serde(flatten)]
     pub counts: TopicSummary,
-    /// Rows: emitted by a metric worker, in the tables for the writer.
+    /// Rows: emitted by a metric worker, in the tables for the writer; transitions told by alert-router.
     pub rows: u64,
-    /// From the first line published until its last input record was committed (s).
+    /// From the first line published until its last input record was committed (s); 0 of alert-router.
     pub wall_seconds: f64,
     /// Processor time, user and system (s).
     pub cpu_seconds: f64,

@@ -58,6 +58,11 @@ impl Progress for Moving {
         // A step that comes again has a line of its own.
         self.bars.lock().unwrap_or_else(PoisonError::into_inner).remove(step);
     }
+
+    fn tell(&self, text: &str) {
+        // A terminal that cannot be written to has nobody who would miss it.
+        let _ = self.lines.println(text);
+    }
 }
 
 fn style(template: &str) -> ProgressStyle {

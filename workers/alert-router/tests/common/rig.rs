@@ -32,7 +32,9 @@ impl Rig {
         let routes = routes.replace("{name}", &name).replace("{url}", &peers.url);
         let rig = Self { name, peers, directory: tempfile::tempdir().unwrap(), protocol, routes };
         let brokers = testkit::brokers();
-        stack::create_topic(&brokers, &rig.topic("alerts"), 2, &[]).unwrap();
+        // as the workers make it
+        let settings = [("cleanup.policy", "compact,delete"), ("min.compaction.lag.ms", "604800000")];
+        stack::create_topic(&brokers, &rig.topic("alerts"), 2, &settings).unwrap();
         rig
     }
 

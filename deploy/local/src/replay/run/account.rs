@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 
 use super::super::audit;
 use super::super::fleet::Usage;
-use super::super::metric_workers::{ALERTS, DEAD_LETTER_TOPIC, LATE_TOPIC, MetricWorker, WRITER};
+use super::super::metric_workers::{ALERTS, DEAD_LETTER_TOPIC, LATE_TOPIC, MetricWorker, ROUTER, WRITER};
+use super::super::route_audit::RouteAudit;
 use super::super::summary::{TopicSummary, WorkerSummary};
 use super::super::watermarks::Watermarks;
 use super::Run;
@@ -50,6 +51,11 @@ impl Run<'_> {
         }
         let summary = self.writer_summary(&handed_on[DEAD_LETTER_TOPIC], &mut problems)?;
         self.summary.workers.insert(WRITER.to_owned(), summary);
+        if let Some(audit) = &self.route_audit {
+            let summary = self.router_summary(audit, &handed_on[DEAD_LETTER_TOPIC]);
+            self.summary.workers.insert(ROUTER.to_owned(), summary);
+            problems.extend(audit.problems());
+        }
         for (name, worker) in &self.summary.workers {
             problems.extend(
                 worker.topics.iter().filter_map(|(topic, counts)| counts.problem(&format!("{name} ({topic})"))),
@@ -156,6 +162,17 @@ impl Run<'_> {
             topics.insert(topic.name.to_owned(), summary);
         }
         Ok(WorkerSummary::new(topics, rows, self.wall_seconds(WRITER), self.fleet.usage(WRITER)))
+    }
+
+    fn router_summary(&self, audit: &RouteAudit, dead_letters: &BTreeMap<audit::HandedOn, u64>) -> WorkerSummary {
+        let mut summary = TopicSummary { read: audit.alerts, ..TopicSummary::default() };
+        for (record, count) in dead_letters.iter().filter(|(r, _)| r.worker == ROUTER && r.topic == ALERTS.name) {
+            summary.dead_lettered += count;
+            *summary.dead_lettered_by_reason.entry(record.reason.clone()).or_default() += count;
+        }
+        summary.applied = audit.alerts.saturating_sub(summary.dead_lettered);
+        let topics = [(ALERTS.name.to_owned(), summary)].into();
+        WorkerSummary::new(topics, audit.told(), self.wall_seconds(ROUTER), self.fleet.usage(ROUTER))
     }
 
     /// Writes every table's final rows to `<folder>/<table>.ndjson` and the summary to `<folder>/summary.json`.

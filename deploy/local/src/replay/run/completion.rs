@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::super::audit::{self, RowAudit};
-use super::super::metric_workers::{ALERTS, MetricWorker, WRITER, group, internal_topic};
+use super::super::metric_workers::{ALERTS, MetricWorker, ROUTER, WRITER, group, internal_topic};
 use super::super::patience::Patience;
+use super::super::route_audit::RouteAudit;
 use super::super::watermarks::Watermarks;
 use super::watch::Watch;
 use super::{Run, STANDSTILL};
@@ -51,7 +52,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Waits until every record is processed, every closable window closed, and every row in ClickHouse.
+    /// Waits until every record is processed, every closable window closed, every alert told, and every row in ClickHouse.
     ///
     /// # Errors
     /// A worker ends unasked, or nothing moves any more: the error says what is missing.
@@ -74,6 +75,14 @@ impl Run<'_> {
         let mut alerts = [RowAudit::new(&self.stack.brokers(), &self.broker, &self.registry, ALERTS)?];
         audit::read_rows(&mut alerts, 0)?;
         self.audits.push((ALERTS.table, alerts.into()));
+        if self.plan.routes_to_the_topic() {
+            self.progress.update(ROUTER, "reading what it has told");
+            let audit = RouteAudit::read(&self.stack.brokers(), &self.broker, &self.registry)?;
+            self.progress.done(ROUTER, &format!("{} transitions told", thousands(audit.told())));
+            self.route_audit = Some(audit);
+        } else if self.plan.router {
+            self.progress.done(ROUTER, "has routes of its own: what it has told is not looked at");
+        }
         self.wait_for_writer()
     }
 

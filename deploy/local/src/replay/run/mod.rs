@@ -16,6 +16,7 @@ use records::{Registry, RegistryConfig};
 use super::audit::RowAudit;
 use super::fleet::Fleet;
 use super::plan::Plan;
+use super::route_audit::RouteAudit;
 use super::settings::Addresses;
 use super::summary::Summary;
 use super::watermarks::{Counts, Watermarks};
@@ -48,6 +49,7 @@ pub struct Run<'a> {
     written: Option<Duration>,
     watermarks: BTreeMap<(&'static str, Content), Watermarks>,
     audits: Vec<(&'static str, Vec<RowAudit>)>,
+    route_audit: Option<RouteAudit>,
 }
 
 impl<'a> Run<'a> {
@@ -93,6 +95,7 @@ impl<'a> Run<'a> {
             written: None,
             watermarks: BTreeMap::new(),
             audits: Vec::new(),
+            route_audit: None,
         };
         run.prepare_sources()?;
         Ok(run)

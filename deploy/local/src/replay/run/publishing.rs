@@ -73,6 +73,16 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Kills the first process of a worker (SIGKILL), whatever it is doing, and starts it again at once.
+    ///
+    /// # Errors
+    /// There is no such process, or it cannot be killed or started.
+    pub fn kill_now(&mut self, worker: &str) -> Result<()> {
+        let found = self.fleet.instances().iter().position(|instance| instance.worker == worker);
+        let Some(index) = found else { bail!("{worker} cannot be killed: it does not run here") };
+        self.fleet.kill_and_restart(index)
+    }
+
     /// Whether there was a line.
     fn publish_line(&mut self, publisher: &mut Publisher, feed: &mut Feed) -> Result<bool> {
         let Some((origin, line)) = feed.next_line()? else { return Ok(false) };
