@@ -3,10 +3,10 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use stack::Load;
-use stack::measure::storm::{self, ROUTER, Storm, StormRow};
+use stack::measure::storm::{self, Storm, StormRow};
 use stack::measure::{self, Rate, Report, Restart, Told};
 use stack::recording::Content;
-use stack::replay::{MetricWorker, Setting, find_worker};
+use stack::replay::{MetricWorker, ROUTER, Setting, find_worker};
 use stack::terminal::{self, thousands};
 
 /// Fewer records than this are for trying the measurement out.

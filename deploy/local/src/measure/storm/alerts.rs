@@ -9,9 +9,8 @@ use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use records::{Alert, AlertAttribution, AlertLabel, AlertSamples, AlertState, Encoder};
 
 use crate::publish::Deliveries;
+use crate::replay::ALERTS_TOPIC;
 
-/// Where workers tell of alerts.
-pub(super) const TOPIC: &str = "recwatch.alerts.v1";
 const DOMAIN: &str = "domain";
 
 /// A firing alert of `rule` for a group that no other number has.
@@ -82,7 +81,7 @@ impl Sender {
     pub(super) fn send(&mut self, alert: &Alert<'static>) -> Result<()> {
         self.value.clear();
         self.encoder.encode(alert, &mut self.value)?;
-        let mut record = BaseRecord::to(TOPIC).key(alert.fingerprint.as_bytes()).payload(self.value.as_slice());
+        let mut record = BaseRecord::to(ALERTS_TOPIC).key(alert.fingerprint.as_bytes()).payload(self.value.as_slice());
         while let Err((error, refused)) = self.producer.send(record) {
             if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
                 return Err(error).context("an alert cannot be sent");

@@ -13,15 +13,12 @@ use rdkafka::Message;
 use records::{Alert, Registry, RegistryConfig};
 
 use crate::broker::Broker;
-use crate::replay::{Addresses, Fleet, Protocol, Setting, configuration};
+use crate::replay::{ALERTS_TOPIC, Addresses, Fleet, Protocol, ROUTER, Setting, configuration};
 use crate::{Components, Load, Options, Profile, Progress, Stack, WorkerBinaries, build_workers, http, ports};
 use alerts::{Sender, firing};
 use unrelated::Unrelated;
 
 pub use delays::Delays;
-
-/// The worker.
-pub const ROUTER: &str = "alert-router";
 
 /// Alerts of the storm a second: 100,000 a minute.
 const PACE: f64 = 100_000.0 / 60.0;
@@ -101,9 +98,9 @@ impl Measurement<'_> {
         let components = Components { clickhouse: false, ..Components::ALL };
         let options = Options { components, load: self.storm.load, ..Options::default() };
         let stack = Stack::start(&options, self.progress)?;
-        stack.create_topic(alerts::TOPIC, self.storm.partitions, &[])?;
+        stack.create_topic(ALERTS_TOPIC, self.storm.partitions, &[])?;
         let registry = Registry::new(RegistryConfig::new(stack.registry_url()), || false)?;
-        let schema = registry.register_for::<Alert<'static>>(alerts::TOPIC)?;
+        let schema = registry.register_for::<Alert<'static>>(ALERTS_TOPIC)?;
         let mut fleet = Fleet::new(&stack.work_directory());
         self.start(&mut fleet, &stack, binaries)?;
         let router = fleet.instances()[0].http;
