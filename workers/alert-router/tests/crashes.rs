@@ -27,6 +27,8 @@ enum Step {
     Fail {
         reached: bool,
     },
+    /// The same, and its receiver refuses: it has not taken the notification.
+    Refuse,
     /// It dies before its transaction, behind it, or behind what it sends.
     Crash(u8),
 }
@@ -38,6 +40,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (1_u16..900).prop_map(Step::Wait),
         4 => (1_usize..4).prop_map(Step::Work),
         2 => any::<bool>().prop_map(|reached| Step::Fail { reached }),
+        1 => Just(Step::Refuse),
         2 => (0_u8..3).prop_map(Step::Crash),
     ];
     prop::collection::vec(step, 1..120)
@@ -92,7 +95,7 @@ impl World {
 
     fn commit(&mut self) -> Vec<Send> {
         let changes = self.core.take_changes();
-        assert!(changes.letters.is_empty(), "nothing is given up in this test");
+        assert!(changes.letters.iter().all(|letter| letter.reason == "refused"), "nothing is given up in this test");
         for (key, value) in changes.state {
             match value {
                 Some(value) => drop(self.state.insert(key.text(), value)),
@@ -110,7 +113,7 @@ impl World {
         self.read(records);
         let sends = self.commit();
         for send in sends {
-            if !matches!(outcome, Outcome::Failed { reached: false, .. }) {
+            if !matches!(outcome, Outcome::Failed { reached: false, .. } | Outcome::Refused { .. }) {
                 self.seen.push(send.clone());
             }
             self.core.outcome(send.group, send.number, outcome.clone(), self.now, 0.5);
@@ -200,6 +203,7 @@ proptest! {
                     // within give_up_after
                     world.now += 1;
                 }
+                Step::Refuse => world.work(2, &Outcome::Refused { message: String::new() }),
                 Step::Crash(point) => world.crash(point),
             }
             // what is given up is another test's: keep pauses shorter than that

@@ -97,7 +97,7 @@ pub struct Letter {
     pub body: Arc<[u8]>,
     /// Its name.
     pub idempotency_key: String,
-    /// `refused` or `gave_up`.
+    /// `refused`, `gave_up`, or `expired`: an end that it tells was not taken for so long that it is told no more.
     pub reason: &'static str,
     /// What the receiver said last.
     pub message: String,
@@ -172,6 +172,7 @@ pub(crate) struct GroupState<'a> {
 pub(crate) struct ToldState {
     pub(crate) told: super::held::Told,
     pub(crate) by: u64,
+    pub(crate) untaken_since: i64,
 }
 
 /// [`Key::Pending`].

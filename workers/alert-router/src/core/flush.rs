@@ -6,7 +6,7 @@ use crate::labels::Labels;
 use crate::routing::Style;
 
 use super::Core;
-use super::changes::{Key, PendingState, Send, ToldState, TopicRecord};
+use super::changes::{Key, PendingState, Send, TopicRecord};
 use super::held::{Pending, Told};
 
 /// News in one notification at most, in its list or not: what is beyond follows in the next one at once. Bounds how long
@@ -238,7 +238,7 @@ impl Core {
             if let Some(membership) = held.membership(group_id) {
                 membership.told = told;
                 membership.by = number;
-                self.changes.put(Key::Told(group_id, id), &ToldState { told, by: number });
+                self.changes.put(Key::Told(group_id, id), &membership.state());
             }
             if let Some(group) = self.groups.get_mut(&group_id) {
                 group.changed.remove(&id);

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::changes::ToldState;
+
 /// What a group's receiver knows of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Told {
@@ -24,9 +26,16 @@ pub(crate) struct Membership {
     pub(crate) told: Told,
     /// The notification that told it last.
     pub(crate) by: u64,
+    /// Since when the receiver does not take that the alert is over, epoch ms; 0 where it has not been asked to in vain.
+    pub(crate) untaken_since: i64,
 }
 
 impl Membership {
+    /// As it is kept.
+    pub(crate) fn state(&self) -> ToldState {
+        ToldState { told: self.told, by: self.by, untaken_since: self.untaken_since }
+    }
+
     /// Whether the receiver does not know the alert's state.
     pub(crate) fn is_news(&self, firing: bool) -> bool {
         match self.told {

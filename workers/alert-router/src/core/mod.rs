@@ -199,12 +199,16 @@ impl Core {
         self.routing.root.matching(labels, &mut routes);
         let places: Vec<(usize, usize, String)> =
             routes.iter().map(|route| (route.index, route.receiver, route.group_key(labels))).collect();
+        if let Some(held) = self.alerts.get_mut(&id) {
+            // of many alerts each has one or two
+            held.memberships.reserve_exact(places.len());
+        }
         for (node, receiver, key) in places {
             let group = self.group(node, receiver, key, now);
             if let Some(held) = self.alerts.get_mut(&id)
                 && held.membership(group).is_none()
             {
-                held.memberships.push(Membership { group, told: Told::Nothing, by: 0 });
+                held.memberships.push(Membership { group, told: Told::Nothing, by: 0, untaken_since: 0 });
                 if let Some(group) = self.groups.get_mut(&group) {
                     group.members.insert(id);
                 }
@@ -287,6 +291,11 @@ impl Core {
         let Some(held) = self.alerts.get_mut(&id) else { return };
         let firing = held.firing;
         let Some(membership) = held.membership(group_id) else { return };
+        if firing && membership.untaken_since != 0 {
+            // another end will come
+            membership.untaken_since = 0;
+            self.changes.put(Key::Told(group_id, id), &membership.state());
+        }
         let (told, is_news) = (membership.told, membership.is_news(firing));
         let Some(group) = self.groups.get_mut(&group_id) else { return };
         let receiver = &self.routing.receivers[group.receiver];

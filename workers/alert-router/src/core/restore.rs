@@ -88,7 +88,7 @@ impl Restore {
             known.by_key.insert(super::group_hash(state.receiver, state.key), (*id, state.next_flush, state.last_sent));
         }
         for (&(group, alert), value) in &self.told {
-            known.told.entry(group).or_default().insert(alert, read::<ToldState>("what a receiver was told", value)?);
+            known.told.entry(group).or_default().insert(alert, read_told(value)?);
         }
         for (id, value) in self.alerts {
             core.restore_alert(id, &value, &known, now)?;
@@ -177,6 +177,7 @@ impl Core {
             if let Some(state) = known.told.get(&membership.group).and_then(|told| told.get(&id)) {
                 membership.told = state.told;
                 membership.by = state.by;
+                membership.untaken_since = state.untaken_since;
             }
         }
     }
@@ -253,6 +254,14 @@ fn put<K: Ord>(map: &mut BTreeMap<K, Vec<u8>>, key: K, value: Option<&[u8]>) {
         Some(value) => drop(map.insert(key, value.to_vec())),
         None => drop(map.remove(&key)),
     }
+}
+
+/// Of an older state that says nothing of ends in vain, too.
+fn read_told(value: &[u8]) -> Result<ToldState, RestoreError> {
+    let unreadable = |error| RestoreError::Unreadable(format!("what a receiver was told cannot be read: {error}"));
+    let ((told, by), rest) = postcard::take_from_bytes(value).map_err(unreadable)?;
+    let untaken_since = if rest.is_empty() { 0 } else { postcard::from_bytes(rest).map_err(unreadable)? };
+    Ok(ToldState { told, by, untaken_since })
 }
 
 fn read<'a, T: serde::Deserialize<'a>>(what: &str, value: &'a [u8]) -> Result<T, RestoreError> {

@@ -1,5 +1,7 @@
 //! The core by hand: what an SRE expects of Alertmanager, step by step.
 
+mod ends;
+
 use std::collections::BTreeMap;
 
 use records::{Alert, AlertLabel, AlertState, AvroRecord as _, Encoder, FixedSchemas};
@@ -7,6 +9,7 @@ use serde_json::Value;
 
 use super::{Core, Outcome, Stats, Taken};
 use crate::core::changes::Changes;
+use crate::core::restore::Restore;
 use crate::labels::GroupBy;
 use crate::matcher::Matcher;
 use crate::route::{Route, Timing};
@@ -86,6 +89,8 @@ pub(crate) fn routing(receivers: Vec<Receiver>, group_by: &[&str]) -> Routing {
 struct Bench {
     core: Core,
     now: i64,
+    /// What is committed.
+    state: BTreeMap<String, Vec<u8>>,
 }
 
 /// Who is told what: status of the notification, and of each alert in it by its domain.
@@ -104,7 +109,7 @@ fn expected(status: &str, alerts: &[(&str, &str)]) -> Told {
 
 impl Bench {
     fn new(routing: Routing) -> Self {
-        Self { core: Core::new(routing, lookup(), 1_000_000), now: 1_000_000 }
+        Self { core: Core::new(routing, lookup(), 1_000_000), now: 1_000_000, state: BTreeMap::new() }
     }
 
     fn of(style: Style) -> Self {
@@ -119,7 +124,30 @@ impl Bench {
     fn wait(&mut self, seconds: i64) -> Changes {
         self.now += seconds * 1000;
         self.core.advance(self.now);
-        self.core.take_changes()
+        self.commit()
+    }
+
+    fn commit(&mut self) -> Changes {
+        let changes = self.core.take_changes();
+        for (key, value) in &changes.state {
+            match value {
+                Some(value) => drop(self.state.insert(key.text(), value.clone())),
+                None => drop(self.state.remove(&key.text())),
+            }
+        }
+        changes
+    }
+
+    /// A new core out of what is committed, and the groups that it has forgotten.
+    fn restart(&mut self, routing: Routing) -> Vec<(String, usize)> {
+        let _ = self.commit();
+        let mut restore = Restore::default();
+        for (key, value) in &self.state {
+            restore.take(key.as_bytes(), Some(value)).unwrap();
+        }
+        let restored = restore.finish(routing, lookup(), self.now).unwrap_or_else(|error| panic!("{error:?}"));
+        self.core = restored.core;
+        restored.forgotten
     }
 
     fn answer(&mut self, changes: &Changes, outcome: Outcome) {
