@@ -150,6 +150,7 @@ impl Core {
             return;
         };
         let number = self.number();
+        let maybe_known = covers.iter().copied().filter(|alert| self.told(id, *alert) == Some(Told::Maybe)).collect();
         self.mark(id, &covers, number);
         let Some(group) = self.groups.get_mut(&id) else { return };
         let pending = Pending {
@@ -161,6 +162,7 @@ impl Core {
             idempotency_key: format!("{:032x}-{:x}-{number}", group.hash, self.counters.born),
             body: Arc::from(body),
             covers,
+            maybe_known,
             retry_at: None,
         };
         let (receiver, idempotency_key, body) = (group.receiver, pending.idempotency_key.clone(), pending.body.clone());

@@ -11,7 +11,7 @@ use super::changes::ToldState;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Told {
     Nothing,
-    /// That it fires, perhaps: the notification got no answer.
+    /// That it fires, perhaps: the notification got no answer, or a later one said, perhaps, that it or its group is over.
     Maybe,
     /// That it fires.
     Firing,
@@ -81,6 +81,8 @@ pub(crate) struct Pending {
     pub(crate) body: Arc<[u8]>,
     /// The alerts whose news it tells.
     pub(crate) covers: Vec<u64>,
+    /// Of these, those of which the receiver knew perhaps before: [`Told::Maybe`].
+    pub(crate) maybe_known: Vec<u64>,
     pub(crate) retry_at: Option<i64>,
 }
 

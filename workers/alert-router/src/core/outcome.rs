@@ -137,9 +137,9 @@ impl Core {
                 continue;
             };
             membership.told = match membership.told {
+                _ if pending.uncertain || pending.maybe_known.contains(&id) => Told::Maybe,
                 // that it was over was told to who knew that it fired
                 Told::Resolved => Told::Firing,
-                _ if pending.uncertain => Told::Maybe,
                 _ => Told::Nothing,
             };
             let (told, is_news) = (membership.told, membership.is_news(firing));

@@ -7,6 +7,7 @@ use crate::payload::{Frame, Notification};
 use crate::routing::Style;
 
 use super::Core;
+use super::changes::Key;
 use super::held::Told;
 
 /// An Alertmanager lets an alert end that it is not told of for as many repetitions.
@@ -29,22 +30,40 @@ impl Core {
         let total = news.len() + others.len();
         let max_alerts = self.routing.receivers[self.groups.get(&id)?.receiver].max_alerts;
         let mut listed: Vec<u64> = news.iter().copied().take(max_alerts).collect();
-        let mut suppressed = 0;
-        let mut firing_others = others.len();
+        let mut suppressed = Vec::new();
+        let mut firing = firing_news > 0;
         for other in others {
-            if listed.len() >= max_alerts {
+            if firing && listed.len() >= max_alerts {
                 break;
             }
             if self.is_suppressed(other, now) {
-                suppressed += 1;
-                firing_others -= 1;
-            } else {
+                suppressed.push(other);
+                continue;
+            }
+            firing = true;
+            if listed.len() < max_alerts {
                 listed.push(other);
             }
         }
         let (notification, fits) = self.collect(id, &listed, max_alerts);
-        let truncated = total - suppressed - fits;
-        self.body(id, &notification, firing_news + firing_others > 0, truncated, now)
+        let truncated = total - suppressed.len() - fits;
+        if !firing {
+            self.left_out(id, &suppressed);
+        }
+        self.body(id, &notification, firing, truncated, now)
+    }
+
+    /// The receiver is told that the group is over, but these alerts fire on: they are news once nothing suppresses them.
+    fn left_out(&mut self, group_id: u32, alerts: &[u64]) {
+        for &id in alerts {
+            if let Some(membership) = self.alerts.get_mut(&id).and_then(|held| held.membership(group_id)) {
+                membership.told = Told::Maybe;
+                self.changes.put(Key::Told(group_id, id), &membership.state());
+            }
+            if let Some(group) = self.groups.get_mut(&group_id) {
+                group.suppressed.insert(id);
+            }
+        }
     }
 
     /// The notification that repeats what is known, if it is time for one.
@@ -86,10 +105,14 @@ impl Core {
 
     /// Whether the group's receiver knows that the alert fires, and it does.
     fn knows(&self, group: u32, id: u64) -> bool {
-        self.alerts.get(&id).is_some_and(|held| {
-            let told = held.memberships.iter().find(|membership| membership.group == group).map(|found| found.told);
-            held.firing && matches!(told, Some(Told::Firing | Told::Maybe))
-        })
+        let is_told = matches!(self.told(group, id), Some(Told::Firing | Told::Maybe));
+        is_told && self.alerts.get(&id).is_some_and(|held| held.firing)
+    }
+
+    /// What the group's receiver was told of one of its alerts.
+    pub(super) fn told(&self, group: u32, id: u64) -> Option<Told> {
+        let memberships = &self.alerts.get(&id)?.memberships;
+        memberships.iter().find(|membership| membership.group == group).map(|found| found.told)
     }
 
     /// The group's alerts of which its receiver knows that they fire, without those that are listed already.

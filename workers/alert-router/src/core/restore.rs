@@ -201,6 +201,7 @@ impl Core {
             idempotency_key: state.idempotency_key.to_owned(),
             body: Arc::from(state.body),
             covers: covers.collect(),
+            maybe_known: Vec::new(),
             retry_at: Some(now),
         }));
         let queue = &mut self.queues[group.receiver];

@@ -1,6 +1,7 @@
 //! The core by hand: what an SRE expects of Alertmanager, step by step.
 
 mod ends;
+mod suppressed;
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Who was told that an alert fires is told that it is over, whatever stands in the way.
 
-use super::{Bench, Told, alert, expected, over};
+use super::{Bench, Told, alert, expected, failed, over};
 use crate::core::changes::Changes;
 use crate::core::{Outcome, Stats};
 use crate::routing::Style;
@@ -62,6 +62,18 @@ fn an_end_that_is_refused_for_five_days_is_told_no_more_and_its_last_letter_says
     assert_eq!(last, Some("expired"));
     assert!(reasons.len() == 120 * 12 && reasons.iter().all(|reason| *reason == "refused"));
     assert_eq!(bench.core.stats(), Stats { receivers: vec![(0, 0)], ..Stats::default() });
+}
+
+#[test]
+fn an_alert_that_fires_again_is_told_where_its_end_was_taken_without_a_word() {
+    let mut bench = Bench::of(Style::Webhook);
+    let _ = bench.take(alert(1, "r", "warning", "a"));
+    assert_eq!(bench.delivered(30).len(), 1);
+    let _ = bench.take(over(alert(2, "r", "warning", "a")));
+    let sent = bench.wait(300);
+    bench.answer(&sent, failed(true));
+    let _ = bench.take(alert(3, "r", "warning", "a"));
+    assert_eq!(bench.delivered(300), [expected("firing", &[("a", "firing")])], "it believes perhaps that it is over");
 }
 
 #[test]
