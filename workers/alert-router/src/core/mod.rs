@@ -170,6 +170,7 @@ impl Core {
         self.keep_alert(id);
         self.join(id, &labels, now);
         self.touch(id, now);
+        self.forget_if_nowhere(id);
         Taken::Changed
     }
 
@@ -326,13 +327,7 @@ impl Core {
                 self.changes.delete(Key::Told(group_id, id));
             }
             held.memberships.retain(|membership| membership.group != group_id);
-            if held.memberships.is_empty() {
-                if !held.replaced {
-                    self.by_fingerprint.remove(&held.fingerprint);
-                }
-                self.alerts.remove(&id);
-                self.changes.delete(Key::Alert(id));
-            }
+            self.forget_if_nowhere(id);
         }
         if let Some(group) = self.groups.get_mut(&group_id) {
             group.members.remove(&id);
@@ -340,6 +335,21 @@ impl Core {
             group.suppressed.remove(&id);
         }
         self.end_if_empty(group_id);
+    }
+
+    /// Lets go of an alert of which no group has anything to tell.
+    fn forget_if_nowhere(&mut self, id: u64) {
+        let Some(held) = self.alerts.get(&id).filter(|held| held.memberships.is_empty()) else { return };
+        if !held.replaced {
+            self.by_fingerprint.remove(&held.fingerprint);
+        }
+        if held.firing
+            && let Ok(alert) = self.decoder.decode(None, Some(&held.value))
+        {
+            self.inhibitions.note(&Labels::of(&alert), false);
+        }
+        self.alerts.remove(&id);
+        self.changes.delete(Key::Alert(id));
     }
 
     fn end_if_empty(&mut self, id: u32) {

@@ -232,9 +232,7 @@ impl Core {
                     group.changed.insert(id);
                 }
             }
-            if self.alerts.get(&id).is_some_and(|held| held.memberships.is_empty()) {
-                self.alerts.remove(&id);
-            }
+            self.forget_if_nowhere(id);
         }
         // the groups' times were kept, but those who are told at once have no time of their own
         let immediate: Vec<u32> = self

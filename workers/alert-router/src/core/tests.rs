@@ -412,6 +412,24 @@ fn a_rule_whose_labels_change_ends_the_alert_under_the_old_ones() {
 }
 
 #[test]
+fn of_an_alert_that_no_route_takes_nothing_is_kept() {
+    let mut narrow = routing(vec![receiver("default", Style::Webhook)], &["rule"]);
+    narrow.root.matchers = vec![Matcher::parse("domain=b").unwrap()];
+    let mut bench = Bench::new(narrow.clone());
+    let _ = (bench.take(alert(1, "r", "warning", "a")), bench.take(alert(1, "r", "warning", "b")));
+    assert_eq!(bench.core.stats().alerts, 1);
+    let alerts = |bench: &Bench| bench.state.keys().filter(|key| key.starts_with("alert/")).count();
+    let _ = bench.commit();
+    assert_eq!(alerts(&bench), 1);
+    // and of one that a route took before
+    narrow.root.matchers = vec![Matcher::parse("domain=c").unwrap()];
+    let _ = bench.restart(narrow);
+    let _ = bench.commit();
+    assert_eq!((bench.core.stats().alerts, alerts(&bench)), (0, 0));
+    assert_eq!(bench.take(over(alert(2, "r", "warning", "b"))), Taken::Unknown);
+}
+
+#[test]
 fn receivers_without_interest_in_ends_are_not_told_them() {
     let quiet = Receiver { send_resolved: false, ..receiver("default", Style::Webhook) };
     let mut bench = Bench::new(routing(vec![quiet], &[]));
