@@ -102,12 +102,25 @@ impl Core {
         }
     }
 
-    /// Sends a notification again, or in its place a newer one if the group has changed.
+    /// Sends a notification again, or in its place a newer one if the group has changed, or it says what holds no more.
     fn retry(&mut self, id: u32, now: i64) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         let has_news = !group.changed.is_empty();
-        if has_news && let Some(old) = group.pending.take() {
+        let is_stale = match self.routing.receivers[group.receiver].style {
+            // it says until when alerts fire
+            Style::Alertmanager { resend_interval } => {
+                group.pending.as_ref().is_some_and(|pending| now - pending.made_at >= resend_interval)
+            }
+            _ => false,
+        };
+        if (has_news || is_stale)
+            && let Some(old) = group.pending.take()
+        {
             self.queues[group.receiver].pending -= 1;
+            if old.covers.is_empty() {
+                // a repetition begins anew
+                group.resent_to = None;
+            }
             if old.lasting {
                 self.changes.delete(Key::Pending(id));
             }
@@ -156,6 +169,7 @@ impl Core {
         let pending = Pending {
             number,
             first_at: replaces.as_ref().map_or(now, |old| old.first_at),
+            made_at: now,
             attempts: replaces.as_ref().map_or(0, |old| old.attempts),
             uncertain: replaces.as_ref().is_some_and(|old| old.uncertain),
             lasting,

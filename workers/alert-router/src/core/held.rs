@@ -71,7 +71,9 @@ impl Held {
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) number: u64,
+    /// When it, or the first of those that it has taken the place of, was made.
     pub(crate) first_at: i64,
+    pub(crate) made_at: i64,
     pub(crate) attempts: u32,
     /// Whether the receiver may have acted on it without saying so.
     pub(crate) uncertain: bool,

@@ -194,6 +194,7 @@ impl Core {
         group.pending = Some(Box::new(Pending {
             number: state.number,
             first_at: state.first_at,
+            made_at: state.first_at,
             attempts: 0,
             // nobody knows how far it came
             uncertain: true,

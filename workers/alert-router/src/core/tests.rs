@@ -1,5 +1,6 @@
 //! The core by hand: what an SRE expects of Alertmanager, step by step.
 
+mod alertmanager;
 mod ends;
 mod suppressed;
 
