@@ -28,6 +28,8 @@ pub(crate) struct Membership {
     pub(crate) by: u64,
     /// Since when the receiver does not take that the alert is over, epoch ms; 0 where it has not been asked to in vain.
     pub(crate) untaken_since: i64,
+    /// Whether no route leads the alert here any more: only its end is still to be told.
+    pub(crate) retired: bool,
 }
 
 impl Membership {
@@ -36,8 +38,11 @@ impl Membership {
         ToldState { told: self.told, by: self.by, untaken_since: self.untaken_since }
     }
 
-    /// Whether the receiver does not know the alert's state.
+    /// Whether the receiver does not know the alert's state, and is to know it.
     pub(crate) fn is_news(&self, firing: bool) -> bool {
+        if firing && self.retired {
+            return false;
+        }
         match self.told {
             Told::Nothing | Told::Resolved => firing,
             Told::Maybe => true,

@@ -6,6 +6,7 @@
 //!
 //! - An alert is a member of one group for each route that it takes. `told` is what the group's receiver knows of it; it is
 //!   noted together with the notification that tells it. So a resolution is told exactly to who was told the firing.
+//! - Where routes were edited, a receiver is told the end of what it was told under the group's old key; nothing else is.
 //! - A group has one notification under way at a time, which keeps them in order. What changes meanwhile waits for the
 //!   next one: of each alert the newest state is told.
 
@@ -209,7 +210,13 @@ impl Core {
             if let Some(held) = self.alerts.get_mut(&id)
                 && held.membership(group).is_none()
             {
-                held.memberships.push(Membership { group, told: Told::Nothing, by: 0, untaken_since: 0 });
+                held.memberships.push(Membership {
+                    group,
+                    told: Told::Nothing,
+                    by: 0,
+                    untaken_since: 0,
+                    retired: false,
+                });
                 if let Some(group) = self.groups.get_mut(&group) {
                     group.members.insert(id);
                 }

@@ -110,7 +110,7 @@ impl Core {
             let firing = held.firing;
             let Some(membership) = held.membership(group_id) else { continue };
             if membership.told == Told::Resolved && membership.by == pending.number {
-                if firing {
+                if firing && !membership.retired {
                     membership.told = Told::Nothing;
                     self.changes.delete(Key::Told(group_id, id));
                 } else {

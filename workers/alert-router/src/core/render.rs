@@ -8,7 +8,7 @@ use crate::routing::Style;
 
 use super::Core;
 use super::changes::Key;
-use super::held::Told;
+use super::held::{Membership, Told};
 
 /// An Alertmanager lets an alert end that it is not told of for as many repetitions.
 const MISSED_RESENDS: i64 = 4;
@@ -78,7 +78,7 @@ impl Core {
                     return None;
                 }
                 let members = self.firing_members(id, &[]);
-                if members.into_iter().all(|member| self.is_suppressed(member, now)) {
+                if members.into_iter().all(|member| self.is_retired(id, member) || self.is_suppressed(member, now)) {
                     return None;
                 }
                 self.render(id, &mut Vec::new(), now)
@@ -88,7 +88,8 @@ impl Core {
                     return None;
                 }
                 let after = group.resent_to.map_or(0, |last| last + 1);
-                let members = group.members.range(after..).copied().filter(|member| self.knows(id, *member));
+                let is_repeated = |member: &u64| self.knows(id, *member) && !self.is_retired(id, *member);
+                let members = group.members.range(after..).copied().filter(is_repeated);
                 let mut next: Vec<u64> = members.take(receiver.max_alerts).collect();
                 let (notification, fits) = self.collect(id, &next, usize::MAX);
                 next.truncate(fits);
@@ -111,8 +112,15 @@ impl Core {
 
     /// What the group's receiver was told of one of its alerts.
     pub(super) fn told(&self, group: u32, id: u64) -> Option<Told> {
-        let memberships = &self.alerts.get(&id)?.memberships;
-        memberships.iter().find(|membership| membership.group == group).map(|found| found.told)
+        self.membership(group, id).map(|found| found.told)
+    }
+
+    fn is_retired(&self, group: u32, id: u64) -> bool {
+        self.membership(group, id).is_some_and(|found| found.retired)
+    }
+
+    pub(super) fn membership(&self, group: u32, id: u64) -> Option<&Membership> {
+        self.alerts.get(&id)?.memberships.iter().find(|membership| membership.group == group)
     }
 
     /// The group's alerts of which its receiver knows that they fire, without those that are listed already.

@@ -2,6 +2,7 @@
 
 mod alertmanager;
 mod ends;
+mod rerouted;
 mod suppressed;
 
 use std::collections::BTreeMap;
@@ -140,8 +141,8 @@ impl Bench {
         changes
     }
 
-    /// A new core out of what is committed, and the groups that it has forgotten.
-    fn restart(&mut self, routing: Routing) -> Vec<(String, usize)> {
+    /// A new core out of what is committed, and the receivers that it has forgotten.
+    fn restart(&mut self, routing: Routing) -> BTreeMap<String, usize> {
         let _ = self.commit();
         let mut restore = Restore::default();
         for (key, value) in &self.state {
