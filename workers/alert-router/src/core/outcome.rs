@@ -1,7 +1,7 @@
 //! How a notification went, and what follows from that.
 
 use super::Core;
-use super::changes::{Key, Letter};
+use super::changes::{EXPIRED, GAVE_UP, Key, Letter, REFUSED};
 use super::held::{Pending, Told};
 use crate::routing::Retry;
 
@@ -40,7 +40,7 @@ impl Core {
         let retry = self.routing.receivers[receiver].retry;
         let (reason, message) = match outcome {
             Outcome::Delivered => return self.delivered(group_id, now),
-            Outcome::Refused { message } => ("refused", message),
+            Outcome::Refused { message } => (REFUSED, message),
             Outcome::Failed { message, reached, retry_after } => {
                 pending.attempts = pending.attempts.saturating_add(1);
                 pending.uncertain |= reached;
@@ -50,7 +50,7 @@ impl Core {
                     self.queues[receiver].retries.insert((at, group_id));
                     return;
                 }
-                ("gave_up", message)
+                (GAVE_UP, message)
             }
         };
         let Some(group) = self.groups.get_mut(&group_id) else { return };
@@ -70,7 +70,7 @@ impl Core {
             key,
             body: pending.body.clone(),
             idempotency_key: pending.idempotency_key.clone(),
-            reason: if expired.is_empty() { reason } else { "expired" },
+            reason: if expired.is_empty() { reason } else { EXPIRED },
             message,
         });
         for id in expired {
