@@ -146,8 +146,8 @@ impl Active {
             RestoreError::NoAnswer(message) => TakeOverFailure::Later(message),
             RestoreError::Unreadable(message) => TakeOverFailure::Never(message),
         })?;
-        for (group, told) in forgotten {
-            tracing::warn!(group, told, "a group without a route is forgotten: its receiver is not told of any end");
+        for (receiver, alerts) in forgotten {
+            tracing::warn!(receiver, alerts, "a receiver that was told of alerts is gone: it is not told their ends");
         }
         let (answer, answers) = channel();
         let mut active = Self {

@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use service::{LatencyHistogram, Metrics as Registry, Throttle};
 
-use crate::core::changes::Letter;
+use crate::core::changes::{Letter, REASONS};
 use crate::core::{Outcome, Stats};
 use crate::deliver::Answer;
 
@@ -121,6 +121,10 @@ impl Metrics {
         for receiver in receivers {
             let labels = ReceiverLabels { receiver: receiver.clone() };
             let _ = (metrics.notifications.get_or_create(&labels), metrics.pending.get_or_create(&labels));
+            // a first one is seen to be one more than none
+            for reason in REASONS {
+                let _ = metrics.given_up.get_or_create(&LetterLabels { receiver: receiver.clone(), reason });
+            }
         }
         metrics
     }
@@ -133,6 +137,8 @@ impl Metrics {
             tracing::info!("this instance is the active one");
         } else {
             self.holds(&Stats::default(), 0, &[]);
+            self.waiting.clear();
+            self.pending.clear();
         }
     }
 
@@ -234,6 +240,35 @@ mod tests {
             r#"recwatch_alert_router_receiver_pending_notifications{receiver="pager"} 5"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        // what waits, waits for the active instance
+        metrics.active(false);
+        assert!(!registry.encode().contains("receiver_pending_notifications{"), "{}", registry.encode());
+    }
+
+    #[test]
+    fn prometheus_rules_that_are_shipped_name_metrics_that_there_are() {
+        const RULES: &str = include_str!("../../../deploy/prometheus/recwatch.rules.yml");
+        let registry = service::Metrics::new();
+        let metrics = Metrics::new(&registry, &["pager".to_owned()]);
+        // families show with their first member
+        let refused = Outcome::Refused { message: String::new() };
+        metrics.answered("pager", &Answer { outcome: refused, status: Some(401), took: Duration::ZERO });
+        let exported = registry.encode();
+        let names = RULES.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let names: Vec<&str> = names.filter(|name| name.starts_with("recwatch_alert_router_")).collect();
+        assert!(names.len() >= 5, "{names:?}");
+        for name in names {
+            let is_shown = exported
+                .lines()
+                .any(|line| line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{")));
+            assert!(is_shown, "{name} is none of\n{exported}");
+        }
+        for reason in ["refused", "gave_up", "expired"] {
+            let line = format!(
+                r#"recwatch_alert_router_notifications_given_up_total{{receiver="pager",reason="{reason}"}} 0"#
+            );
+            assert!(exported.lines().any(|found| found == line), "{line} in\n{exported}");
         }
     }
 }

@@ -2,13 +2,15 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alert_router::core::changes::{Key, Send, TopicRecord};
 use alert_router::core::restore::{Restore, offset_value};
 use alert_router::core::{Core, Outcome};
-use alert_router::labels::GroupBy;
+use alert_router::labels::{GroupBy, Labels};
+use alert_router::matcher::Matcher;
 use alert_router::routing::{Routing, Style};
+use alert_router::silence::Silence;
 use proptest::prelude::*;
 use records::{Alert, AlertState};
 use serde_json::Value;
@@ -27,20 +29,49 @@ enum Step {
     Fail {
         reached: bool,
     },
+    /// The same, and its receiver refuses: it has not taken the notification.
+    Refuse,
     /// It dies before its transaction, behind it, or behind what it sends.
     Crash(u8),
+    /// An alert is silenced for so many seconds.
+    Silence(usize, u16),
+    /// Its routes are edited, which needs a restart.
+    Reroute(bool),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
         4 => (0_usize..5).prop_map(Step::Turn),
         1 => (0_usize..5).prop_map(Step::Change),
         3 => (1_u16..900).prop_map(Step::Wait),
         4 => (1_usize..4).prop_map(Step::Work),
         2 => any::<bool>().prop_map(|reached| Step::Fail { reached }),
+        1 => Just(Step::Refuse),
         2 => (0_u8..3).prop_map(Step::Crash),
-    ];
-    prop::collection::vec(step, 1..120)
+    ]
+}
+
+fn edit() -> impl Strategy<Value = Step> {
+    any::<bool>().prop_map(Step::Reroute)
+}
+
+fn silence() -> impl Strategy<Value = Step> {
+    (0_usize..5, 1_u16..3000).prop_map(|(number, seconds)| Step::Silence(number, seconds))
+}
+
+/// By an alert's number.
+const DOMAINS: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// Other groups for the receivers, one of which is told of fewer alerts.
+fn edited() -> Routing {
+    let by_domain = GroupBy::Names(vec!["domain".to_owned()]);
+    let mut routing = support::routing(vec![
+        (support::receiver("topic", Style::Topic("t".to_owned())), by_domain.clone()),
+        (support::receiver("hook", Style::Webhook), GroupBy::Names(vec!["severity".to_owned()])),
+        (support::receiver("lines", Style::Lines), by_domain),
+    ]);
+    routing.root.routes[2].matchers = vec![Matcher::parse("rule=slow").unwrap()];
+    routing
 }
 
 /// All that outlives a router.
@@ -50,6 +81,10 @@ struct World {
     topic: Vec<TopicRecord>,
     /// What the receivers have seen, repetitions included.
     seen: Vec<Send>,
+    silences: BTreeMap<String, Silence>,
+    /// Whether receivers may fail for so long that they are given up.
+    gives_up: bool,
+    routing: Routing,
     now: i64,
     core: Core,
     next: usize,
@@ -67,7 +102,64 @@ fn all() -> Routing {
 impl World {
     fn new() -> Self {
         let core = Core::new(all(), support::lookup(), 0);
-        Self { log: Vec::new(), state: BTreeMap::new(), topic: Vec::new(), seen: Vec::new(), now: 0, core, next: 0 }
+        Self {
+            log: Vec::new(),
+            state: BTreeMap::new(),
+            topic: Vec::new(),
+            seen: Vec::new(),
+            silences: BTreeMap::new(),
+            gives_up: false,
+            routing: all(),
+            now: 0,
+            core,
+            next: 0,
+        }
+    }
+
+    /// Does all of it, until everything is told.
+    fn live(steps: Vec<Step>, gives_up: bool) -> Self {
+        let mut world = Self { gives_up, ..Self::new() };
+        let mut lives = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Turn(number) => next_record(&mut world, &mut lives, number, true),
+                Step::Change(number) => next_record(&mut world, &mut lives, number, false),
+                Step::Wait(seconds) => world.now += i64::from(seconds) * 1000,
+                Step::Work(records) => world.work(records, &Outcome::Delivered),
+                Step::Fail { reached } => {
+                    let outcome = Outcome::Failed { message: String::new(), reached, retry_after: None };
+                    world.work(2, &outcome);
+                    world.now += 1;
+                }
+                Step::Refuse => world.work(2, &Outcome::Refused { message: String::new() }),
+                Step::Crash(point) => world.crash(point),
+                Step::Silence(number, seconds) => world.silence(number, seconds),
+                Step::Reroute(edit) => {
+                    world.routing = if edit { edited() } else { all() };
+                    world.crash(1);
+                }
+            }
+            let pending = world.state.keys().filter(|key| key.starts_with("pending/")).count();
+            if pending > 0 && !gives_up {
+                // pauses are kept shorter than give_up_after
+                world.now += 60_000;
+                world.work(0, &Outcome::Delivered);
+            }
+        }
+        world.settle();
+        world
+    }
+
+    fn silence(&mut self, number: usize, seconds: u16) {
+        let silence = Silence {
+            matchers: vec![Matcher::parse(&format!("domain={}", DOMAINS[number])).unwrap()],
+            starts_at: 0,
+            ends_at: self.now + i64::from(seconds) * 1000,
+            created_by: String::new(),
+            comment: String::new(),
+        };
+        self.core.silence(DOMAINS[number], Some(silence.clone()));
+        self.silences.insert(DOMAINS[number].to_owned(), silence);
     }
 
     /// A router that knows nothing but what is committed.
@@ -76,10 +168,14 @@ impl World {
         for (key, value) in &self.state {
             restore.take(key.as_bytes(), Some(value)).unwrap();
         }
-        let restored = restore.finish(all(), support::lookup(), self.now).unwrap_or_else(|error| panic!("{error:?}"));
+        let restored = restore.finish(self.routing.clone(), support::lookup(), self.now);
+        let restored = restored.unwrap_or_else(|error| panic!("{error:?}"));
         assert!(restored.forgotten.is_empty(), "{:?}", restored.forgotten);
         self.next = restored.offsets.get(&("alerts".to_owned(), 0)).map_or(0, |next| usize::try_from(*next).unwrap());
         self.core = restored.core;
+        for (id, silence) in &self.silences {
+            self.core.silence(id, Some(silence.clone()));
+        }
     }
 
     fn read(&mut self, records: usize) {
@@ -92,7 +188,8 @@ impl World {
 
     fn commit(&mut self) -> Vec<Send> {
         let changes = self.core.take_changes();
-        assert!(changes.letters.is_empty(), "nothing is given up in this test");
+        let given_up = changes.letters.iter().filter(|letter| letter.reason != "refused").count();
+        assert!(given_up == 0 || self.gives_up, "a notification is given up");
         for (key, value) in changes.state {
             match value {
                 Some(value) => drop(self.state.insert(key.text(), value)),
@@ -110,7 +207,7 @@ impl World {
         self.read(records);
         let sends = self.commit();
         for send in sends {
-            if !matches!(outcome, Outcome::Failed { reached: false, .. }) {
+            if !matches!(outcome, Outcome::Failed { reached: false, .. } | Outcome::Refused { .. }) {
                 self.seen.push(send.clone());
             }
             self.core.outcome(send.group, send.number, outcome.clone(), self.now, 0.5);
@@ -153,7 +250,7 @@ fn next_record(world: &mut World, lives: &mut BTreeMap<usize, (i64, i64, bool)>,
         (false, false) => return,
     }
     let state = if *fires { AlertState::Firing } else { AlertState::Resolved };
-    let (rule, domain) = (["slow", "down"][number % 2], ["a", "b", "c", "d", "e"][number]);
+    let (rule, domain) = (["slow", "down"][number % 2], DOMAINS[number]);
     world.log.push(support::alert(rule, "warning", domain, *life, *sequence, state));
 }
 
@@ -166,6 +263,33 @@ fn told(body: &[u8]) -> Vec<(String, String)> {
     let body: Value = serde_json::from_slice(body).unwrap();
     let alerts = body["alerts"].as_array().unwrap().iter();
     alerts.map(|alert| (text(&alert["fingerprint"]), text(&alert["status"]))).collect()
+}
+
+/// What the receivers were told last.
+struct ToldLast {
+    /// By receiver, group's key and fingerprint.
+    alerts: BTreeMap<(usize, String, String), String>,
+    /// The status of the hook's groups.
+    groups: BTreeMap<String, String>,
+}
+
+/// Index of the receiver that is told of groups.
+const HOOK: usize = 1;
+
+fn told_last(world: &World) -> ToldLast {
+    let mut last = ToldLast { alerts: BTreeMap::new(), groups: BTreeMap::new() };
+    let records = world.topic.iter().map(|record| (0, record.value.as_slice()));
+    for (receiver, body) in records.chain(world.seen.iter().map(|send| (send.receiver, &*send.body))) {
+        let whole: Value = serde_json::from_slice(body).unwrap();
+        let group = text(&whole["groupKey"]);
+        for (fingerprint, status) in told(body) {
+            last.alerts.insert((receiver, group.clone(), fingerprint), status);
+        }
+        if receiver == HOOK {
+            last.groups.insert(group, text(&whole["status"]));
+        }
+    }
+    last
 }
 
 /// The transitions of each alert, out of the log alone.
@@ -185,32 +309,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_dies_when_topics_are_told_each_transition_once_and_receivers_the_end_of_all_they_were_told(steps in steps()) {
-        let mut world = World::new();
-        let mut lives = BTreeMap::new();
-        for step in steps {
-            match step {
-                Step::Turn(number) => next_record(&mut world, &mut lives, number, true),
-                Step::Change(number) => next_record(&mut world, &mut lives, number, false),
-                Step::Wait(seconds) => world.now += i64::from(seconds) * 1000,
-                Step::Work(records) => world.work(records, &Outcome::Delivered),
-                Step::Fail { reached } => {
-                    let outcome = Outcome::Failed { message: String::new(), reached, retry_after: None };
-                    world.work(2, &outcome);
-                    // within give_up_after
-                    world.now += 1;
-                }
-                Step::Crash(point) => world.crash(point),
-            }
-            // what is given up is another test's: keep pauses shorter than that
-            let pending = world.state.keys().filter(|key| key.starts_with("pending/")).count();
-            if pending > 0 {
-                world.now += 60_000;
-                world.work(0, &Outcome::Delivered);
-            }
-        }
-        world.settle();
-
+    fn whatever_dies_when_topics_are_told_each_transition_once_and_receivers_the_end_of_all_they_were_told(
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let world = World::live(steps, false);
         let expected = transitions(&world.log);
         let mut written: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for record in &world.topic {
@@ -252,5 +354,36 @@ proptest! {
         prop_assert_eq!(held("alert/"), firing);
         prop_assert_eq!((held("told/"), held("pending/")), (3 * firing, 0));
         prop_assert_eq!(held("group/"), stats.groups);
+    }
+
+    #[test]
+    fn whatever_is_silenced_given_up_or_rerouted_receivers_are_told_in_the_end_what_fires_and_what_is_over(
+        steps in prop::collection::vec(prop_oneof![16 => step(), 1 => silence(), 1 => edit()], 1..120),
+    ) {
+        let world = World::live(steps, true);
+        let expected = transitions(&world.log);
+        let told = told_last(&world);
+        let mut current = BTreeSet::new();
+        for alert in &world.log {
+            let (labels, mut routes) = (Labels::of(alert), Vec::new());
+            world.routing.root.matching(&labels, &mut routes);
+            for route in routes {
+                let place = (route.receiver, route.group_key(&labels), alert.fingerprint.to_string());
+                let fires = expected[&place.2].last().unwrap() == "firing";
+                let status = told.alerts.get(&place).map(String::as_str);
+                prop_assert_eq!(status == Some("firing"), fires, "{:?}", place);
+                current.insert((place.0, place.1));
+            }
+        }
+        for ((receiver, group, fingerprint), told) in &told.alerts {
+            let is_over = expected[fingerprint].last().unwrap() == "resolved";
+            prop_assert!(!is_over || told == "resolved", "{} {} {}", receiver, group, fingerprint);
+        }
+        for (group, status) in &told.groups {
+            let mut members = told.alerts.iter().filter(|((receiver, key, _), _)| *receiver == HOOK && key == group);
+            let fires = members.any(|(_, status)| status == "firing");
+            prop_assert!(status == "resolved" || fires, "{} is over", group);
+            prop_assert!(status == "firing" || !fires || !current.contains(&(HOOK, group.clone())), "{} fires", group);
+        }
     }
 }

@@ -328,6 +328,13 @@ mod tests {
         }
     }
 
+    /// Else alerts that fulfil no matcher would reach nobody.
+    #[test]
+    fn the_root_has_no_matchers_and_does_not_continue() {
+        let told = loaded("[route]\nmatchers = [\"domain=books\"]\ncontinue = true\n").unwrap_err();
+        assert!(told.contains("route.matchers") && told.contains("route.continue"), "{told}");
+    }
+
     #[test]
     fn unknown_keys_are_refused_and_secrets_are_not_shown() {
         let told = loaded("[receivers.pager]\ntype = \"webhook\"\nurll = \"http://x\"\n").unwrap_err();

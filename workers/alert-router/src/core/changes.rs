@@ -86,6 +86,15 @@ pub struct Send {
     pub body: Arc<[u8]>,
 }
 
+/// [`Letter::reason`]: the receiver will not take it.
+pub const REFUSED: &str = "refused";
+/// [`Letter::reason`]: the receiver has not taken it for as long as it is tried.
+pub const GAVE_UP: &str = "gave_up";
+/// [`Letter::reason`]: an end that it tells was not taken for so long that it is told no more.
+pub const EXPIRED: &str = "expired";
+/// Why notifications are given up.
+pub const REASONS: [&str; 3] = [REFUSED, GAVE_UP, EXPIRED];
+
 /// A notification that its receiver did not take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
@@ -97,7 +106,7 @@ pub struct Letter {
     pub body: Arc<[u8]>,
     /// Its name.
     pub idempotency_key: String,
-    /// `refused` or `gave_up`.
+    /// One of [`REASONS`].
     pub reason: &'static str,
     /// What the receiver said last.
     pub message: String,
@@ -172,6 +181,7 @@ pub(crate) struct GroupState<'a> {
 pub(crate) struct ToldState {
     pub(crate) told: super::held::Told,
     pub(crate) by: u64,
+    pub(crate) untaken_since: i64,
 }
 
 /// [`Key::Pending`].

@@ -6,7 +6,7 @@ use crate::labels::Labels;
 use crate::routing::Style;
 
 use super::Core;
-use super::changes::{Key, PendingState, Send, ToldState, TopicRecord};
+use super::changes::{Key, PendingState, Send, TopicRecord};
 use super::held::{Pending, Told};
 
 /// News in one notification at most, in its list or not: what is beyond follows in the next one at once. Bounds how long
@@ -102,12 +102,25 @@ impl Core {
         }
     }
 
-    /// Sends a notification again, or in its place a newer one if the group has changed.
+    /// Sends a notification again, or in its place a newer one if the group has changed, or it says what holds no more.
     fn retry(&mut self, id: u32, now: i64) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         let has_news = !group.changed.is_empty();
-        if has_news && let Some(old) = group.pending.take() {
+        let is_stale = match self.routing.receivers[group.receiver].style {
+            // it says until when alerts fire
+            Style::Alertmanager { resend_interval } => {
+                group.pending.as_ref().is_some_and(|pending| now - pending.made_at >= resend_interval)
+            }
+            _ => false,
+        };
+        if (has_news || is_stale)
+            && let Some(old) = group.pending.take()
+        {
             self.queues[group.receiver].pending -= 1;
+            if old.covers.is_empty() {
+                // a repetition begins anew
+                group.resent_to = None;
+            }
             if old.lasting {
                 self.changes.delete(Key::Pending(id));
             }
@@ -150,17 +163,20 @@ impl Core {
             return;
         };
         let number = self.number();
+        let maybe_known = covers.iter().copied().filter(|alert| self.told(id, *alert) == Some(Told::Maybe)).collect();
         self.mark(id, &covers, number);
         let Some(group) = self.groups.get_mut(&id) else { return };
         let pending = Pending {
             number,
             first_at: replaces.as_ref().map_or(now, |old| old.first_at),
+            made_at: now,
             attempts: replaces.as_ref().map_or(0, |old| old.attempts),
             uncertain: replaces.as_ref().is_some_and(|old| old.uncertain),
             lasting,
             idempotency_key: format!("{:032x}-{:x}-{number}", group.hash, self.counters.born),
             body: Arc::from(body),
             covers,
+            maybe_known,
             retry_at: None,
         };
         let (receiver, idempotency_key, body) = (group.receiver, pending.idempotency_key.clone(), pending.body.clone());
@@ -238,7 +254,7 @@ impl Core {
             if let Some(membership) = held.membership(group_id) {
                 membership.told = told;
                 membership.by = number;
-                self.changes.put(Key::Told(group_id, id), &ToldState { told, by: number });
+                self.changes.put(Key::Told(group_id, id), &membership.state());
             }
             if let Some(group) = self.groups.get_mut(&group_id) {
                 group.changed.remove(&id);

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::changes::ToldState;
+
 /// What a group's receiver knows of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Told {
     Nothing,
-    /// That it fires, perhaps: the notification got no answer.
+    /// That it fires, perhaps: the notification got no answer, or a later one said, perhaps, that it or its group is over.
     Maybe,
     /// That it fires.
     Firing,
@@ -24,11 +26,23 @@ pub(crate) struct Membership {
     pub(crate) told: Told,
     /// The notification that told it last.
     pub(crate) by: u64,
+    /// Since when the receiver does not take that the alert is over, epoch ms; 0 where it has not been asked to in vain.
+    pub(crate) untaken_since: i64,
+    /// Whether no route leads the alert here any more: only its end is still to be told.
+    pub(crate) retired: bool,
 }
 
 impl Membership {
-    /// Whether the receiver does not know the alert's state.
+    /// As it is kept.
+    pub(crate) fn state(&self) -> ToldState {
+        ToldState { told: self.told, by: self.by, untaken_since: self.untaken_since }
+    }
+
+    /// Whether the receiver does not know the alert's state, and is to know it.
     pub(crate) fn is_news(&self, firing: bool) -> bool {
+        if firing && self.retired {
+            return false;
+        }
         match self.told {
             Told::Nothing | Told::Resolved => firing,
             Told::Maybe => true,
@@ -62,7 +76,9 @@ impl Held {
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) number: u64,
+    /// When it, or the first of those that it has taken the place of, was made.
     pub(crate) first_at: i64,
+    pub(crate) made_at: i64,
     pub(crate) attempts: u32,
     /// Whether the receiver may have acted on it without saying so.
     pub(crate) uncertain: bool,
@@ -72,6 +88,8 @@ pub(crate) struct Pending {
     pub(crate) body: Arc<[u8]>,
     /// The alerts whose news it tells.
     pub(crate) covers: Vec<u64>,
+    /// Of these, those of which the receiver knew perhaps before: [`Told::Maybe`].
+    pub(crate) maybe_known: Vec<u64>,
     pub(crate) retry_at: Option<i64>,
 }
 

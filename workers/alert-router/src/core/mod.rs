@@ -6,6 +6,7 @@
 //!
 //! - An alert is a member of one group for each route that it takes. `told` is what the group's receiver knows of it; it is
 //!   noted together with the notification that tells it. So a resolution is told exactly to who was told the firing.
+//! - Where routes were edited, a receiver is told the end of what it was told under the group's old key; nothing else is.
 //! - A group has one notification under way at a time, which keeps them in order. What changes meanwhile waits for the
 //!   next one: of each alert the newest state is told.
 
@@ -170,6 +171,7 @@ impl Core {
         self.keep_alert(id);
         self.join(id, &labels, now);
         self.touch(id, now);
+        self.forget_if_nowhere(id);
         Taken::Changed
     }
 
@@ -199,12 +201,22 @@ impl Core {
         self.routing.root.matching(labels, &mut routes);
         let places: Vec<(usize, usize, String)> =
             routes.iter().map(|route| (route.index, route.receiver, route.group_key(labels))).collect();
+        if let Some(held) = self.alerts.get_mut(&id) {
+            // of many alerts each has one or two
+            held.memberships.reserve_exact(places.len());
+        }
         for (node, receiver, key) in places {
             let group = self.group(node, receiver, key, now);
             if let Some(held) = self.alerts.get_mut(&id)
                 && held.membership(group).is_none()
             {
-                held.memberships.push(Membership { group, told: Told::Nothing, by: 0 });
+                held.memberships.push(Membership {
+                    group,
+                    told: Told::Nothing,
+                    by: 0,
+                    untaken_since: 0,
+                    retired: false,
+                });
                 if let Some(group) = self.groups.get_mut(&group) {
                     group.members.insert(id);
                 }
@@ -287,6 +299,11 @@ impl Core {
         let Some(held) = self.alerts.get_mut(&id) else { return };
         let firing = held.firing;
         let Some(membership) = held.membership(group_id) else { return };
+        if firing && membership.untaken_since != 0 {
+            // another end will come
+            membership.untaken_since = 0;
+            self.changes.put(Key::Told(group_id, id), &membership.state());
+        }
         let (told, is_news) = (membership.told, membership.is_news(firing));
         let Some(group) = self.groups.get_mut(&group_id) else { return };
         let receiver = &self.routing.receivers[group.receiver];
@@ -317,13 +334,7 @@ impl Core {
                 self.changes.delete(Key::Told(group_id, id));
             }
             held.memberships.retain(|membership| membership.group != group_id);
-            if held.memberships.is_empty() {
-                if !held.replaced {
-                    self.by_fingerprint.remove(&held.fingerprint);
-                }
-                self.alerts.remove(&id);
-                self.changes.delete(Key::Alert(id));
-            }
+            self.forget_if_nowhere(id);
         }
         if let Some(group) = self.groups.get_mut(&group_id) {
             group.members.remove(&id);
@@ -331,6 +342,21 @@ impl Core {
             group.suppressed.remove(&id);
         }
         self.end_if_empty(group_id);
+    }
+
+    /// Lets go of an alert of which no group has anything to tell.
+    fn forget_if_nowhere(&mut self, id: u64) {
+        let Some(held) = self.alerts.get(&id).filter(|held| held.memberships.is_empty()) else { return };
+        if !held.replaced {
+            self.by_fingerprint.remove(&held.fingerprint);
+        }
+        if held.firing
+            && let Ok(alert) = self.decoder.decode(None, Some(&held.value))
+        {
+            self.inhibitions.note(&Labels::of(&alert), false);
+        }
+        self.alerts.remove(&id);
+        self.changes.delete(Key::Alert(id));
     }
 
     fn end_if_empty(&mut self, id: u32) {

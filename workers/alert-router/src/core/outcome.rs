@@ -1,9 +1,13 @@
 //! How a notification went, and what follows from that.
 
 use super::Core;
-use super::changes::{Key, Letter, ToldState};
+use super::changes::{EXPIRED, GAVE_UP, Key, Letter, REFUSED};
 use super::held::{Pending, Told};
 use crate::routing::Retry;
+
+/// After so many ms of trying in vain, the end of an alert is told no more: so long Alertmanager, too, knows whom it has
+/// told of what.
+const ENDS_EXPIRE: i64 = 120 * 3_600_000;
 
 /// What a receiver did with a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +40,7 @@ impl Core {
         let retry = self.routing.receivers[receiver].retry;
         let (reason, message) = match outcome {
             Outcome::Delivered => return self.delivered(group_id, now),
-            Outcome::Refused { message } => ("refused", message),
+            Outcome::Refused { message } => (REFUSED, message),
             Outcome::Failed { message, reached, retry_after } => {
                 pending.attempts = pending.attempts.saturating_add(1);
                 pending.uncertain |= reached;
@@ -46,36 +50,49 @@ impl Core {
                     self.queues[receiver].retries.insert((at, group_id));
                     return;
                 }
-                ("gave_up", message)
+                (GAVE_UP, message)
             }
         };
         let Some(group) = self.groups.get_mut(&group_id) else { return };
         let Some(pending) = group.pending.take() else { return };
+        let key = group.key.to_string();
         // until the group's next time comes
         group.due = false;
         group.resent_to = None;
-        self.changes.letters.push(Letter {
-            receiver: self.routing.receivers[receiver].name.clone(),
-            key: group.key.to_string(),
-            body: pending.body.clone(),
-            idempotency_key: pending.idempotency_key.clone(),
-            reason,
-            message,
-        });
         self.queues[receiver].pending -= 1;
         if pending.lasting {
             self.changes.delete(Key::Pending(group_id));
         }
         self.take_back(group_id, &pending);
-        if reason == "refused" {
-            // a receiver that refuses the end of an alert once would do so for ever
-            for &id in &pending.covers {
-                if self.alerts.get(&id).is_some_and(|held| !held.firing) {
-                    self.leave(group_id, id);
-                }
-            }
+        let expired = self.expired(group_id, &pending, now);
+        self.changes.letters.push(Letter {
+            receiver: self.routing.receivers[receiver].name.clone(),
+            key,
+            body: pending.body.clone(),
+            idempotency_key: pending.idempotency_key.clone(),
+            reason: if expired.is_empty() { reason } else { EXPIRED },
+            message,
+        });
+        for id in expired {
+            self.leave(group_id, id);
         }
         self.end_if_empty(group_id);
+    }
+
+    /// Of the ends in a notification that was not taken, those that are told no more. Notes of others since when they wait.
+    fn expired(&mut self, group_id: u32, pending: &Pending, now: i64) -> Vec<u64> {
+        let mut expired = Vec::new();
+        for &id in &pending.covers {
+            let Some(held) = self.alerts.get_mut(&id).filter(|held| !held.firing) else { continue };
+            let Some(membership) = held.membership(group_id) else { continue };
+            if membership.untaken_since == 0 {
+                membership.untaken_since = now;
+                self.changes.put(Key::Told(group_id, id), &membership.state());
+            } else if now - membership.untaken_since >= ENDS_EXPIRE {
+                expired.push(id);
+            }
+        }
+        expired
     }
 
     fn delivered(&mut self, group_id: u32, now: i64) {
@@ -93,7 +110,7 @@ impl Core {
             let firing = held.firing;
             let Some(membership) = held.membership(group_id) else { continue };
             if membership.told == Told::Resolved && membership.by == pending.number {
-                if firing {
+                if firing && !membership.retired {
                     membership.told = Told::Nothing;
                     self.changes.delete(Key::Told(group_id, id));
                 } else {
@@ -120,9 +137,9 @@ impl Core {
                 continue;
             };
             membership.told = match membership.told {
+                _ if pending.uncertain || pending.maybe_known.contains(&id) => Told::Maybe,
                 // that it was over was told to who knew that it fired
                 Told::Resolved => Told::Firing,
-                _ if pending.uncertain => Told::Maybe,
                 _ => Told::Nothing,
             };
             let (told, is_news) = (membership.told, membership.is_news(firing));
@@ -133,7 +150,7 @@ impl Core {
                     continue;
                 }
             } else {
-                self.changes.put(Key::Told(group_id, id), &ToldState { told, by: pending.number });
+                self.changes.put(Key::Told(group_id, id), &membership.state());
             }
             if let Some(group) = self.groups.get_mut(&group_id)
                 && is_news

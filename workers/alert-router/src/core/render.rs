@@ -7,7 +7,8 @@ use crate::payload::{Frame, Notification};
 use crate::routing::Style;
 
 use super::Core;
-use super::held::Told;
+use super::changes::Key;
+use super::held::{Membership, Told};
 
 /// An Alertmanager lets an alert end that it is not told of for as many repetitions.
 const MISSED_RESENDS: i64 = 4;
@@ -29,22 +30,40 @@ impl Core {
         let total = news.len() + others.len();
         let max_alerts = self.routing.receivers[self.groups.get(&id)?.receiver].max_alerts;
         let mut listed: Vec<u64> = news.iter().copied().take(max_alerts).collect();
-        let mut suppressed = 0;
-        let mut firing_others = others.len();
+        let mut suppressed = Vec::new();
+        let mut firing = firing_news > 0;
         for other in others {
-            if listed.len() >= max_alerts {
+            if firing && listed.len() >= max_alerts {
                 break;
             }
             if self.is_suppressed(other, now) {
-                suppressed += 1;
-                firing_others -= 1;
-            } else {
+                suppressed.push(other);
+                continue;
+            }
+            firing = true;
+            if listed.len() < max_alerts {
                 listed.push(other);
             }
         }
         let (notification, fits) = self.collect(id, &listed, max_alerts);
-        let truncated = total - suppressed - fits;
-        self.body(id, &notification, firing_news + firing_others > 0, truncated, now)
+        let truncated = total - suppressed.len() - fits;
+        if !firing {
+            self.left_out(id, &suppressed);
+        }
+        self.body(id, &notification, firing, truncated, now)
+    }
+
+    /// The receiver is told that the group is over, but these alerts fire on: they are news once nothing suppresses them.
+    fn left_out(&mut self, group_id: u32, alerts: &[u64]) {
+        for &id in alerts {
+            if let Some(membership) = self.alerts.get_mut(&id).and_then(|held| held.membership(group_id)) {
+                membership.told = Told::Maybe;
+                self.changes.put(Key::Told(group_id, id), &membership.state());
+            }
+            if let Some(group) = self.groups.get_mut(&group_id) {
+                group.suppressed.insert(id);
+            }
+        }
     }
 
     /// The notification that repeats what is known, if it is time for one.
@@ -59,7 +78,7 @@ impl Core {
                     return None;
                 }
                 let members = self.firing_members(id, &[]);
-                if members.into_iter().all(|member| self.is_suppressed(member, now)) {
+                if members.into_iter().all(|member| self.is_retired(id, member) || self.is_suppressed(member, now)) {
                     return None;
                 }
                 self.render(id, &mut Vec::new(), now)
@@ -69,7 +88,8 @@ impl Core {
                     return None;
                 }
                 let after = group.resent_to.map_or(0, |last| last + 1);
-                let members = group.members.range(after..).copied().filter(|member| self.knows(id, *member));
+                let is_repeated = |member: &u64| self.knows(id, *member) && !self.is_retired(id, *member);
+                let members = group.members.range(after..).copied().filter(is_repeated);
                 let mut next: Vec<u64> = members.take(receiver.max_alerts).collect();
                 let (notification, fits) = self.collect(id, &next, usize::MAX);
                 next.truncate(fits);
@@ -86,10 +106,21 @@ impl Core {
 
     /// Whether the group's receiver knows that the alert fires, and it does.
     fn knows(&self, group: u32, id: u64) -> bool {
-        self.alerts.get(&id).is_some_and(|held| {
-            let told = held.memberships.iter().find(|membership| membership.group == group).map(|found| found.told);
-            held.firing && matches!(told, Some(Told::Firing | Told::Maybe))
-        })
+        let is_told = matches!(self.told(group, id), Some(Told::Firing | Told::Maybe));
+        is_told && self.alerts.get(&id).is_some_and(|held| held.firing)
+    }
+
+    /// What the group's receiver was told of one of its alerts.
+    pub(super) fn told(&self, group: u32, id: u64) -> Option<Told> {
+        self.membership(group, id).map(|found| found.told)
+    }
+
+    fn is_retired(&self, group: u32, id: u64) -> bool {
+        self.membership(group, id).is_some_and(|found| found.retired)
+    }
+
+    pub(super) fn membership(&self, group: u32, id: u64) -> Option<&Membership> {
+        self.alerts.get(&id)?.memberships.iter().find(|membership| membership.group == group)
     }
 
     /// The group's alerts of which its receiver knows that they fire, without those that are listed already.

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::Core;
 use super::changes::{AlertState, Counters, GroupState, Key, PendingState, ToldState};
-use super::held::{Held, Pending, Told};
+use super::held::{Held, Membership, Pending, Told};
 use crate::labels::Labels;
 use crate::routing::Routing;
 
@@ -30,8 +30,8 @@ pub struct Restored {
     pub core: Core,
     /// Next offsets by topic and partition.
     pub offsets: BTreeMap<(String, i32), i64>,
-    /// Groups that the configuration does not make any more, with how many alerts their receivers believe to fire.
-    pub forgotten: Vec<(String, usize)>,
+    /// Receivers that are not in the configuration any more, with how many alerts they believe to fire.
+    pub forgotten: BTreeMap<String, usize>,
 }
 
 /// Why there is no core.
@@ -82,31 +82,31 @@ impl Restore {
             Some(value) => core.counters = read::<Counters>("router", value)?,
             None => core.changes.put(Key::Router, &core.counters),
         }
-        let mut known = Known { by_key: HashMap::new(), told: HashMap::new() };
+        let mut known = Known { groups: BTreeMap::new(), by_key: HashMap::new(), told: HashMap::new() };
         for (id, value) in &self.groups {
             let state: GroupState<'_> = read("a group", value)?;
             known.by_key.insert(super::group_hash(state.receiver, state.key), (*id, state.next_flush, state.last_sent));
+            known.groups.insert(*id, state);
         }
         for (&(group, alert), value) in &self.told {
-            known.told.entry(group).or_default().insert(alert, read::<ToldState>("what a receiver was told", value)?);
+            known.told.entry(group).or_default().insert(alert, read_told(value)?);
         }
         for (id, value) in self.alerts {
             core.restore_alert(id, &value, &known, now)?;
         }
-        let mut forgotten = Vec::new();
-        for (id, value) in &self.groups {
-            if core.groups.contains_key(id) {
-                continue;
-            }
-            let state: GroupState<'_> = read("a group", value)?;
-            let told = known.told.get(id).map_or(0, HashMap::len);
-            forgotten.push((format!("{} of receiver {}", state.key, state.receiver), told));
-            core.changes.delete(Key::Group(*id));
-        }
-        for (group, alert) in self.told.into_keys() {
-            if core.alerts.get_mut(&alert).and_then(|held| held.membership(group)).is_none() {
+        let mut forgotten = BTreeMap::new();
+        for &(group, alert) in self.told.keys() {
+            if core.membership(group, alert).is_none()
+                && let Err(gone) = core.retire(group, alert, &known)
+            {
                 core.changes.delete(Key::Told(group, alert));
+                if let Some(receiver) = gone {
+                    *forgotten.entry(receiver).or_default() += 1;
+                }
             }
+        }
+        for id in self.groups.keys().filter(|id| !core.groups.contains_key(*id)) {
+            core.changes.delete(Key::Group(*id));
         }
         for (group, value) in self.pending {
             core.restore_pending(group, &read("a notification", &value)?, now);
@@ -116,14 +116,15 @@ impl Restore {
     }
 }
 
-struct Known {
+struct Known<'a> {
+    groups: BTreeMap<u32, GroupState<'a>>,
     /// Number, next flush and last sending of a group.
     by_key: HashMap<u128, (u32, i64, i64)>,
     told: HashMap<u32, HashMap<u64, ToldState>>,
 }
 
 impl Core {
-    fn restore_alert(&mut self, id: u64, value: &[u8], known: &Known, now: i64) -> Result<(), RestoreError> {
+    fn restore_alert(&mut self, id: u64, value: &[u8], known: &Known<'_>, now: i64) -> Result<(), RestoreError> {
         let state: AlertState<'_> = read("an alert", value)?;
         let Self { decoder, inhibitions, .. } = self;
         let alert: Alert<'_> = decoder.decode(None, Some(state.value)).map_err(|error| match error {
@@ -155,7 +156,7 @@ impl Core {
     }
 
     /// The alert's groups, under the numbers that they had.
-    fn rejoin(&mut self, id: u64, labels: &Labels<'_>, known: &Known, now: i64) {
+    fn rejoin(&mut self, id: u64, labels: &Labels<'_>, known: &Known<'_>, now: i64) {
         let mut routes = Vec::new();
         self.routing.root.matching(labels, &mut routes);
         let keys: Vec<(usize, usize, String)> =
@@ -177,8 +178,40 @@ impl Core {
             if let Some(state) = known.told.get(&membership.group).and_then(|told| told.get(&id)) {
                 membership.told = state.told;
                 membership.by = state.by;
+                membership.untaken_since = state.untaken_since;
             }
         }
+    }
+
+    /// Keeps the alert in a group to which no route leads it any more, until its end is told there. The error names the
+    /// group's receiver where it is gone.
+    fn retire(&mut self, id: u32, alert: u64, known: &Known<'_>) -> Result<(), Option<String>> {
+        let told = known.told.get(&id).and_then(|told| told.get(&alert)).ok_or(None)?;
+        let state = known.groups.get(&id).ok_or(None)?;
+        let held = self.alerts.get_mut(&alert).ok_or(None)?;
+        let receiver = self.routing.receivers.iter().position(|receiver| receiver.name == state.receiver);
+        let receiver = receiver.ok_or_else(|| Some(state.receiver.to_owned()))?;
+        if !self.routing.receivers[receiver].send_resolved {
+            return Err(None);
+        }
+        held.memberships.push(Membership {
+            group: id,
+            told: told.told,
+            by: told.by,
+            untaken_since: told.untaken_since,
+            retired: true,
+        });
+        if !self.groups.contains_key(&id) {
+            // its times are those of a route that leads to the receiver
+            let nodes = self.routing.root.all();
+            let node = nodes.iter().find(|route| route.receiver == receiver).map_or(0, |route| route.index);
+            self.insert_group(id, node, receiver, state.key.to_owned(), state.next_flush.max(0));
+        }
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.last_sent = state.last_sent;
+            group.members.insert(alert);
+        }
+        Ok(())
     }
 
     fn restore_pending(&mut self, id: u32, state: &PendingState<'_>, now: i64) {
@@ -193,6 +226,7 @@ impl Core {
         group.pending = Some(Box::new(Pending {
             number: state.number,
             first_at: state.first_at,
+            made_at: state.first_at,
             attempts: 0,
             // nobody knows how far it came
             uncertain: true,
@@ -200,6 +234,7 @@ impl Core {
             idempotency_key: state.idempotency_key.to_owned(),
             body: Arc::from(state.body),
             covers: covers.collect(),
+            maybe_known: Vec::new(),
             retry_at: Some(now),
         }));
         let queue = &mut self.queues[group.receiver];
@@ -230,9 +265,7 @@ impl Core {
                     group.changed.insert(id);
                 }
             }
-            if self.alerts.get(&id).is_some_and(|held| held.memberships.is_empty()) {
-                self.alerts.remove(&id);
-            }
+            self.forget_if_nowhere(id);
         }
         // the groups' times were kept, but those who are told at once have no time of their own
         let immediate: Vec<u32> = self
@@ -253,6 +286,14 @@ fn put<K: Ord>(map: &mut BTreeMap<K, Vec<u8>>, key: K, value: Option<&[u8]>) {
         Some(value) => drop(map.insert(key, value.to_vec())),
         None => drop(map.remove(&key)),
     }
+}
+
+/// Of an older state that says nothing of ends in vain, too.
+fn read_told(value: &[u8]) -> Result<ToldState, RestoreError> {
+    let unreadable = |error| RestoreError::Unreadable(format!("what a receiver was told cannot be read: {error}"));
+    let ((told, by), rest) = postcard::take_from_bytes(value).map_err(unreadable)?;
+    let untaken_since = if rest.is_empty() { 0 } else { postcard::from_bytes(rest).map_err(unreadable)? };
+    Ok(ToldState { told, by, untaken_since })
 }
 
 fn read<'a, T: serde::Deserialize<'a>>(what: &str, value: &'a [u8]) -> Result<T, RestoreError> {

@@ -1,5 +1,10 @@
 //! The core by hand: what an SRE expects of Alertmanager, step by step.
 
+mod alertmanager;
+mod ends;
+mod rerouted;
+mod suppressed;
+
 use std::collections::BTreeMap;
 
 use records::{Alert, AlertLabel, AlertState, AvroRecord as _, Encoder, FixedSchemas};
@@ -7,6 +12,7 @@ use serde_json::Value;
 
 use super::{Core, Outcome, Stats, Taken};
 use crate::core::changes::Changes;
+use crate::core::restore::Restore;
 use crate::labels::GroupBy;
 use crate::matcher::Matcher;
 use crate::route::{Route, Timing};
@@ -86,6 +92,8 @@ pub(crate) fn routing(receivers: Vec<Receiver>, group_by: &[&str]) -> Routing {
 struct Bench {
     core: Core,
     now: i64,
+    /// What is committed.
+    state: BTreeMap<String, Vec<u8>>,
 }
 
 /// Who is told what: status of the notification, and of each alert in it by its domain.
@@ -104,7 +112,7 @@ fn expected(status: &str, alerts: &[(&str, &str)]) -> Told {
 
 impl Bench {
     fn new(routing: Routing) -> Self {
-        Self { core: Core::new(routing, lookup(), 1_000_000), now: 1_000_000 }
+        Self { core: Core::new(routing, lookup(), 1_000_000), now: 1_000_000, state: BTreeMap::new() }
     }
 
     fn of(style: Style) -> Self {
@@ -119,7 +127,30 @@ impl Bench {
     fn wait(&mut self, seconds: i64) -> Changes {
         self.now += seconds * 1000;
         self.core.advance(self.now);
-        self.core.take_changes()
+        self.commit()
+    }
+
+    fn commit(&mut self) -> Changes {
+        let changes = self.core.take_changes();
+        for (key, value) in &changes.state {
+            match value {
+                Some(value) => drop(self.state.insert(key.text(), value.clone())),
+                None => drop(self.state.remove(&key.text())),
+            }
+        }
+        changes
+    }
+
+    /// A new core out of what is committed, and the receivers that it has forgotten.
+    fn restart(&mut self, routing: Routing) -> BTreeMap<String, usize> {
+        let _ = self.commit();
+        let mut restore = Restore::default();
+        for (key, value) in &self.state {
+            restore.take(key.as_bytes(), Some(value)).unwrap();
+        }
+        let restored = restore.finish(routing, lookup(), self.now).unwrap_or_else(|error| panic!("{error:?}"));
+        self.core = restored.core;
+        restored.forgotten
     }
 
     fn answer(&mut self, changes: &Changes, outcome: Outcome) {
@@ -380,6 +411,24 @@ fn a_rule_whose_labels_change_ends_the_alert_under_the_old_ones() {
     let firing = expected("firing", &[("a", "firing")]);
     assert_eq!(states, [firing.clone(), expected("resolved", &[("a", "resolved")]), firing]);
     assert_eq!(bench.core.stats().alerts, 1);
+}
+
+#[test]
+fn of_an_alert_that_no_route_takes_nothing_is_kept() {
+    let mut narrow = routing(vec![receiver("default", Style::Webhook)], &["rule"]);
+    narrow.root.matchers = vec![Matcher::parse("domain=b").unwrap()];
+    let mut bench = Bench::new(narrow.clone());
+    let _ = (bench.take(alert(1, "r", "warning", "a")), bench.take(alert(1, "r", "warning", "b")));
+    assert_eq!(bench.core.stats().alerts, 1);
+    let alerts = |bench: &Bench| bench.state.keys().filter(|key| key.starts_with("alert/")).count();
+    let _ = bench.commit();
+    assert_eq!(alerts(&bench), 1);
+    // and of one that a route took before
+    narrow.root.matchers = vec![Matcher::parse("domain=c").unwrap()];
+    let _ = bench.restart(narrow);
+    let _ = bench.commit();
+    assert_eq!((bench.core.stats().alerts, alerts(&bench)), (0, 0));
+    assert_eq!(bench.take(over(alert(2, "r", "warning", "b"))), Taken::Unknown);
 }
 
 #[test]
