@@ -69,7 +69,7 @@ pub(super) fn demo() -> Vec<Episode> {
         Episode::new(Happening::Jump(Some("electronics")), 60..80),
         Episode::new(Happening::Rush(of("grocery", "new"), 0.5), 90..102),
         Episode::new(Happening::Silence("grocery"), 90..110),
-        Episode::new(Happening::Mix("electronics"), 120..132),
+        Episode::new(Happening::Mix("fashion"), 120..132),
     ]
 }
 

@@ -322,7 +322,7 @@ mod tests {
     fn where_items_are_mixed_a_quarter_of_them_is_of_each_department() {
         let events = demo(8);
         for (domain, minutes, expected) in
-            [("electronics", 120..132, 0.25), ("electronics", 100..115, 0.0), ("books", 120..132, 0.0)]
+            [("fashion", 120..132, 0.25), ("fashion", 100..115, 0.0), ("books", 120..132, 0.0)]
         {
             let at = |event: &&Event| minutes.contains(&((event.event_time - events[0].event_time) / 60_000));
             let met: Vec<&Event> = events.iter().filter(|event| event.domain == domain).filter(at).collect();
