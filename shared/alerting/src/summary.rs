@@ -2,7 +2,8 @@
 
 use crate::catalogue::RowKind;
 use crate::config::Direction;
-use crate::rule::{Comparison, Condition};
+use crate::rule::{Comparison, Condition, Rule};
+use crate::series::Judgement;
 use crate::transition::{Reason, Transition};
 
 /// The sentence of a transition.
@@ -15,6 +16,14 @@ pub(crate) fn of(transition: &Transition<'_>, kind: &RowKind) -> String {
         }
         Reason::Cleared => match (&rule.condition, transition.seen.value) {
             (Condition::Absence { .. }, _) => format!("rows have come back{place}"),
+            // what was beyond the last hour's values is soon among them
+            (Condition::Deviation { .. }, Some(value)) => format!(
+                "{} is {}, no longer {}{}{place}",
+                rule.metric,
+                number(value),
+                beyond(rule, transition.seen.judgement),
+                usual(transition)
+            ),
             (_, Some(value)) => {
                 format!("{} is back at {}{}{place}", rule.metric, number(value), usual(transition))
             }
@@ -36,8 +45,14 @@ fn state(transition: &Transition<'_>, kind: &RowKind) -> String {
     let (Some(value), Some(judgement)) = (transition.seen.value, transition.seen.judgement) else {
         return format!("{} fires", rule.name);
     };
-    let threshold = judgement.threshold.map(number).unwrap_or_default();
-    let compared = match &rule.condition {
+    let compared = beyond(rule, Some(judgement));
+    format!("{} is {}{}, {compared},", rule.metric, number(value), usual(transition))
+}
+
+/// Where a value is that breaches.
+fn beyond(rule: &Rule, judgement: Option<Judgement>) -> String {
+    let threshold = judgement.and_then(|judgement| judgement.threshold).map(number).unwrap_or_default();
+    match &rule.condition {
         Condition::Change { direction, .. } => {
             format!("has shifted {}", if *direction == Direction::Up { "up" } else { "down" })
         }
@@ -50,8 +65,7 @@ fn state(transition: &Transition<'_>, kind: &RowKind) -> String {
             Comparison::AtMost => format!("at or below {threshold}"),
         },
         Condition::Absence { .. } => String::new(),
-    };
-    format!("{} is {}{}, {compared},", rule.metric, number(value), usual(transition))
+    }
 }
 
 fn usual(transition: &Transition<'_>) -> String {

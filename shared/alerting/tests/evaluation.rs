@@ -132,6 +132,11 @@ fn a_deviation_is_beyond_the_quantiles_of_the_hour_before() {
     known.sort_unstable();
     let (median, high) = (known[49] as f64, known[94] as f64);
     assert_eq!((told.baseline, told.threshold), (Some(median), Some(high + (high - median))));
+    for second in [1020, 1030, 1040] {
+        level(&mut player, second, 99.0);
+    }
+    let cleared = player.told.remove(0);
+    assert!(cleared.summary.starts_with("level is 99, no longer above "), "{}", cleared.summary);
     // an hour later nothing of that counts any more, and little is known
     level(&mut player, 1010 + 3_700, 1e6);
     assert_eq!(player.news(), [""; 0]);
@@ -250,8 +255,8 @@ fn quiet_series_are_forgotten() {
 
 #[test]
 fn of_counts_the_excess_itself_is_shared_and_of_means_that_of_all_their_samples() {
-    let fewer = "[alerts.rules.few]\nkind = \"threshold\"\nmetric = \"sessions\"\nbelow = 900.0\nfire_after = 1\n";
-    let mut player = Player::new(&fewer.replace("below = 900.0", "below_median = 0.9"));
+    let fewer = "[alerts.rules.few]\nkind = \"threshold\"\nmetric = \"sessions\"\nbelow_median = 0.9\nfire_after = 1\n";
+    let mut player = Player::new(fewer);
     let window = |player: &mut Player, at: i64, cats: [f64; 2], dogs: [f64; 2]| {
         let rows = [(["cats", "new"], cats), (["dogs", "new"], dogs)];
         let rows = rows.map(|(group, [sessions, freshness])| row(group, [sessions, freshness, 1.0, 0.0]));
@@ -284,7 +289,7 @@ fn what_fires_and_cannot_be_judged_any_more_ends_as_if_it_had_no_data() {
         player.close(at * half_hour, &[row(["cats", "new"], [50.0, 0.5, 1.0, level(at)])]);
     }
     assert_eq!(player.news(), ["fired cats/new"]);
-    // the fields of the rows are empty for a day: their past is gone when they are back
+    // a day without rows, of which two windows are judged: their past is gone when they are back
     for at in 62..=63 {
         player.close(at * half_hour, &[]);
     }
