@@ -90,6 +90,10 @@ impl<S: WriteRow<E>, E: Send + 'static> Merge for GroupMerge<S, E> {
 
     fn close(&mut self, end: i64, groups: BTreeMap<Box<[u8]>, WithExample<S>>, out: &mut MergeOutput) {
         let groups = self.limit.limit(groups);
+        if groups.is_empty() {
+            // examples alone are no rows: whether events have traces must not decide what rules see
+            return;
+        }
         let Self { windows, limit, revision, encoder, overflowed, key, alerts, .. } = self;
         let grouping = limit.grouping();
         for (group, WithExample { share, .. }) in &groups {

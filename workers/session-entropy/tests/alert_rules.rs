@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use alerting::{AlertStage, Evaluator, Row, RuleSet};
-use grouping::WithExample;
+use grouping::{Examples, WithExample};
 use measures::{Score, SplitMix64};
 use records::{Alert, AvroRecord, Decoder, DecoderConfig, FixedSchemas};
 use service::{Sources, load};
@@ -182,4 +182,25 @@ fn alerts_go_to_their_topic_once_and_rows_stay_as_they_are() {
     let (_, news) = restored(&["alerts.rules.freshness-scattered.enabled=false"]);
     let reasons: Vec<&str> = news.iter().map(|(_, reason, _)| reason.as_str()).collect();
     assert_eq!(reasons, ["rule_removed"]);
+}
+
+#[test]
+fn windows_with_traces_and_without_rows_are_none_for_the_rules() {
+    let settings = default_settings();
+    let mut merge = merge(&settings, AlertStage::new(evaluator(&[]), SCHEMA, ALERTS_TOPIC));
+    merge.begin(&mut MergeOutput::default());
+    let mut close = |at: i64, groups| {
+        let mut out = MergeOutput::default();
+        merge.close(at * WINDOW, groups, &mut out);
+        outputs(&out)
+    };
+    let told: Vec<_> = (1..=11).flat_map(|at| close(at, groups(if at > 8 { "films" } else { "" })).1).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let mut examples = Examples::default();
+    examples.offer(WINDOW, b"films", "e", || Some("00-1-2-01"));
+    examples.close(0, WINDOW);
+    for at in 12..=20 {
+        let alone = WithExample { share: Summary::default(), example: examples.of(b"films").cloned() };
+        assert_eq!(close(at, [(b"films".as_slice().into(), alone)].into()), (Vec::new(), Vec::new()));
+    }
 }
