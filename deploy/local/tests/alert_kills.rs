@@ -20,12 +20,11 @@ use records::{Alert, Decoder, DecoderConfig, Registry, RegistryConfig};
 use serde_json::{Value, json};
 use stack::broker::Broker;
 use stack::recording::{Content, Feed, Recording};
-use stack::replay::{Plan, Protocol, ROUTER, Run, find_worker};
+use stack::replay::{ALERTS_TOPIC, Plan, Protocol, ROUTER, Run, find_worker};
 use stack::{Load, progress, routes};
 use testkit::eventually;
 
 const WORKER: &str = "session-entropy";
-const ALERTS: &str = "recwatch.alerts.v1";
 const ROUTES: &str = "recwatch.routes.analytics.v1";
 
 const START: i64 = 1_767_600_000_000;
@@ -204,7 +203,7 @@ fn read(run: &Run<'_>, hooks: Vec<(String, Vec<u8>)>) -> Outcome {
     let registry = Registry::new(RegistryConfig::new(run.stack().registry_url()), || false).unwrap();
     let mut decoder: Decoder<Alert<'static>> = Decoder::new(DecoderConfig::default(), Box::new(registry));
     let broker = Broker::new(&run.stack().brokers()).unwrap();
-    let alerts = broker.read_all(ALERTS, |message| {
+    let alerts = broker.read_all(ALERTS_TOPIC, |message| {
         outcome.alerts.push(serde_json::to_value(decoder.decode(message.key(), message.payload())?)?);
         Ok(())
     });

@@ -1,10 +1,12 @@
-//! What all clients of Kafka here share: settings of group members and readers, rebalances that are only recorded, and
-//! transactions with the traps around their calls. It knows no record, no state and no loop.
+//! What all clients of Kafka here share: settings of group members and readers, rebalances that are only recorded, topics
+//! that are read to their ends, and transactions with the traps around their calls. It knows no record and no state.
 
 mod contexts;
+mod reading;
 mod settings;
 mod transactions;
 
 pub use contexts::{Reader, ReaderContext, Rebalance, RebalanceRecorder, log};
+pub use reading::{ReadFailure, partitions, read_to_end, read_whole, reader};
 pub use settings::{ASK, FETCH_AGAIN, instance, manual_offsets, membership, one, unless_set};
 pub use transactions::{RETRY_LIMIT, Transactions, is_retriable, is_too_large};

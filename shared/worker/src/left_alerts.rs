@@ -1,15 +1,13 @@
 //! The alerts of a worker whose state is given up: with it goes what would have ended them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use kafka::{ASK, Reader, ReaderContext, Transactions, manual_offsets};
-use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaError;
+use kafka::{ReadFailure, Transactions, partitions, read_to_end, reader};
 use rdkafka::producer::BaseRecord;
-use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message as _};
 use records::{Alert, AlertState, Decoder, DecoderConfig, Encoder, Registry, Text};
+use service::Shutdown;
 
 /// What is said of alerts that end because the state was reset.
 const REASON: &str = "state_reset";
@@ -34,39 +32,21 @@ impl<'a> LeftAlerts<'a> {
         registry: &'a Registry,
         topic: &'a str,
         worker: &'a str,
+        shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
         let mut left = Self { kafka, registry, topic, worker, firing: BTreeMap::new() };
-        left.read_topic().with_context(|| format!("the alerts that fire cannot be read from {topic}"))?;
+        left.read_topic(shutdown).with_context(|| format!("the alerts that fire cannot be read from {topic}"))?;
         Ok(left)
     }
 
-    fn read_topic(&mut self) -> anyhow::Result<()> {
-        let mut config = self.kafka.clone();
-        manual_offsets(&mut config, &format!("recwatch.{}", self.worker));
-        config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
-        let reader: Reader = config.create_with_context(ReaderContext)?;
-        let metadata = reader.fetch_metadata(Some(self.topic), ASK)?;
-        let partitions: BTreeSet<i32> =
-            metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id()).collect();
-        let mut list = TopicPartitionList::new();
-        for partition in &partitions {
-            list.add_partition_offset(self.topic, *partition, Offset::Beginning)?;
-        }
-        reader.assign(&list)?;
+    fn read_topic(&mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let group = format!("recwatch.{}", self.worker);
+        let partitions = partitions(&reader(self.kafka, &group, "read_committed")?, self.topic)?;
         let mut decoder = self.decoder();
-        let (mut unread, mut heard) = (partitions, Instant::now());
-        while !unread.is_empty() {
-            match reader.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => self.note(&mut decoder, message.key(), message.payload())?,
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    unread.remove(&partition);
-                }
-                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(error.into()),
-                Some(Err(error)) => tracing::warn!(%error, topic = self.topic, "while reading alerts"),
-                None if heard.elapsed() > ASK => bail!("partitions {unread:?} cannot be read"),
-                None => continue,
-            }
-            heard = Instant::now();
+        for partition in 0..partitions {
+            read_to_end(self.kafka, &group, (self.topic, partition), shutdown, |message| {
+                self.note(&mut decoder, message.key(), message.payload())
+            })?;
         }
         Ok(())
     }
@@ -81,7 +61,7 @@ impl<'a> LeftAlerts<'a> {
         decoder: &mut Decoder<Alert<'static>>,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), ReadFailure> {
         let (Some(key), Some(value)) = (key, value) else { return Ok(()) };
         match decoder.decode(Some(key), Some(value)) {
             Ok(alert) if alert.worker == self.worker => {
@@ -92,7 +72,7 @@ impl<'a> LeftAlerts<'a> {
                 }
                 Ok(())
             }
-            Err(records::DecodeError::NoAnswer(error)) => Err(error.into()),
+            Err(records::DecodeError::NoAnswer(error)) => Err(ReadFailure::Later(error.to_string())),
             Ok(_) | Err(records::DecodeError::Rejected(_)) => Ok(()),
         }
     }

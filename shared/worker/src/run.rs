@@ -43,7 +43,7 @@ pub fn run<C: MetricWorker>(
     let shutdown = context.shutdown.clone();
     let registry = || Registry::new(settings.registry().into(), move || shutdown.requested());
     if context.arguments.reset_state {
-        return reset(settings, &topology(settings, None)?, &kafka, &registry()?);
+        return reset(context, &topology(settings, None)?, &kafka, &registry()?);
     }
     let _http = context.serve()?;
     let registry = registry()?;
@@ -65,12 +65,13 @@ pub fn run<C: MetricWorker>(
 
 /// Gives the state up, and ends the alerts that fired by it.
 fn reset<C: MetricWorker>(
-    settings: &C,
+    context: &Context<C>,
     topology: &Topology,
     kafka: &ClientConfig,
     registry: &Registry,
 ) -> anyhow::Result<()> {
-    let alerts = LeftAlerts::read(kafka, registry, settings.alerts_topic(), &topology.worker)?;
+    let settings = &context.settings;
+    let alerts = LeftAlerts::read(kafka, registry, settings.alerts_topic(), &topology.worker, &context.shutdown)?;
     Runtime::reset(topology, settings.runtime(), kafka)?;
     let ended = alerts.end()?;
     if ended > 0 {

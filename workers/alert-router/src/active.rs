@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kafka::{ASK, Reader};
+use kafka::{ASK, ReadFailure, Reader, partitions, read_to_end, read_whole, reader};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message as _, OwnedMessage};
@@ -20,7 +20,6 @@ use crate::core::restore::{Restore, RestoreError, Restored};
 use crate::deliver::{Answer, Courier};
 use crate::metrics::Metrics;
 use crate::outputs;
-use crate::reader::{ReadFailure, partitions, read_to_end, read_whole, reader};
 use crate::routing::{Routing, Style};
 use crate::silence;
 use crate::writer::{Lost, Output, Writer};

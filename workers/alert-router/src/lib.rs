@@ -23,7 +23,6 @@ pub mod metrics;
 pub mod mute_time;
 pub mod outputs;
 pub mod payload;
-pub mod reader;
 pub mod route;
 pub mod router;
 pub mod routing;

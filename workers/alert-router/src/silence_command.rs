@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use kafka::ASK;
+use kafka::{ASK, ReadFailure, partitions, read_whole, reader};
 use rdkafka::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use records::{DecodeError, Decoder, DecoderConfig, Encoder, Registry, Silence as Record};
@@ -12,7 +12,6 @@ use service::{HumanDuration, Shutdown};
 use crate::active::now;
 use crate::civil::rfc3339;
 use crate::config::Configuration;
-use crate::reader::{ReadFailure, partitions, read_whole, reader};
 use crate::silence::{Silence, read};
 
 /// A silence as it stands in the topic.

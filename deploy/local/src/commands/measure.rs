@@ -152,7 +152,7 @@ fn show(told: &Told) {
         thousands(told.records_per_second as u64),
         100.0 * told.cpu_share,
         told.peak_rss_bytes / 1_000_000,
-        thousands(told.alerts as u64)
+        thousands(told.seen_after.count())
     );
     println!("{:44}{:>10}{:>10}{:>10}", "seconds", "p50", "p99", "all");
     let line = |what: &str, seconds: &dyn Fn(f64) -> Option<f64>| {
@@ -161,7 +161,7 @@ fn show(told: &Told) {
         println!("{what:44}{median:>10}{most:>10}{all:>10}");
     };
     line("window closed to commit, at most", &|share| told.rows_within(share));
-    line("alert's timestamp to consumer", &|share| Some(told.seen_within(share)?.as_secs_f64()));
+    line("alert's timestamp to consumer", &|share| Some(told.seen_after.quantile(share).as_secs_f64()));
 }
 
 impl PollAndDecode {

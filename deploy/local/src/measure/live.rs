@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
-use super::Measure;
+use super::{Delays, Measure};
 use crate::recording::{Content, Feed};
 use crate::replay::{ALERTS_TOPIC, Run, Setting};
 use crate::{Progress, http};
@@ -18,13 +18,11 @@ use crate::{Progress, http};
 pub struct Told {
     /// Records a second, as they were published.
     pub records_per_second: f64,
-    /// Alerts that a consumer has seen.
-    pub alerts: usize,
     /// From the merge closing a window to the commit of its rows and alerts, by the worker's own account.
     pub rows: Vec<Bucket>,
     /// From the alert's Kafka timestamp, which is when its transaction began, until a consumer has it that reads what is
-    /// committed; ascending.
-    pub seen_after: Vec<Duration>,
+    /// committed; one for each alert.
+    pub seen_after: Delays,
     /// Processor time of the worker for a second.
     pub cpu_share: f64,
     /// The most memory held.
@@ -46,13 +44,6 @@ impl Told {
     pub fn rows_within(&self, share: f64) -> Option<f64> {
         let all = self.rows.last()?.count as f64;
         self.rows.iter().find(|bucket| bucket.count as f64 >= share * all).map(|bucket| bucket.at_most)
-    }
-
-    /// After how long so large a share (0 to 1) of alerts was seen: nearest rank.
-    #[must_use]
-    pub fn seen_within(&self, share: f64) -> Option<Duration> {
-        let rank = (share * self.seen_after.len() as f64).ceil() as usize;
-        self.seen_after.get(rank.clamp(1, self.seen_after.len().max(1)) - 1).copied()
     }
 }
 
@@ -83,7 +74,7 @@ pub fn live(measure: &Measure, rate: u64, seconds: u64, progress: &dyn Progress)
     }
     let mut feed = Feed::in_file_order(vec![measure.recording()]);
     let (brokers, done) = (run.stack().brokers(), AtomicBool::new(false));
-    let (mut seen_after, took) = thread::scope(|scope| {
+    let (seen_after, took) = thread::scope(|scope| {
         let watching = scope.spawn(|| watch(&brokers, &done));
         let begun = Instant::now();
         let published = run.publish_some(&mut feed, rate * seconds);
@@ -92,7 +83,6 @@ pub fn live(measure: &Measure, rate: u64, seconds: u64, progress: &dyn Progress)
         let seen = watching.join().unwrap_or_else(|_| bail!("the consumer of alerts has panicked"));
         published.and(seen).map(|seen| (seen, took))
     })?;
-    seen_after.sort_unstable();
     let rows =
         buckets(&http::get(&format!("http://{}/metrics", run.address_of(worker)?), Duration::from_secs(5))?.ok()?);
     run.stop_workers()?;
@@ -100,7 +90,6 @@ pub fn live(measure: &Measure, rate: u64, seconds: u64, progress: &dyn Progress)
     run.stop()?;
     Ok(Told {
         records_per_second: (rate * seconds) as f64 / took.as_secs_f64(),
-        alerts: seen_after.len(),
         rows,
         seen_after,
         cpu_share: usage.cpu.as_secs_f64() / took.as_secs_f64(),
@@ -109,7 +98,7 @@ pub fn live(measure: &Measure, rate: u64, seconds: u64, progress: &dyn Progress)
 }
 
 /// How old each alert is when it is read, until `done`.
-fn watch(brokers: &str, done: &AtomicBool) -> Result<Vec<Duration>> {
+fn watch(brokers: &str, done: &AtomicBool) -> Result<Delays> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "recwatch.measure")
@@ -119,13 +108,13 @@ fn watch(brokers: &str, done: &AtomicBool) -> Result<Vec<Duration>> {
     let mut assignment = TopicPartitionList::new();
     assignment.add_partition_offset(ALERTS_TOPIC, 0, Offset::Beginning)?;
     consumer.assign(&assignment)?;
-    let mut ages = Vec::new();
+    let mut ages = Delays::default();
     while !done.load(Ordering::Relaxed) {
         let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
         let message = message?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
         let made = message.timestamp().to_millis().context("an alert has no timestamp")?;
-        ages.push(now.saturating_sub(Duration::from_millis(made.unsigned_abs())));
+        ages.add(now.saturating_sub(Duration::from_millis(made.unsigned_abs())));
     }
     Ok(ages)
 }
@@ -155,18 +144,14 @@ mod tests {
             recwatch_streaming_row_commit_duration_seconds_bucket{le=\"0.2\"} 99\n\
             recwatch_streaming_row_commit_duration_seconds_bucket{le=\"+Inf\"} 100\n\
             recwatch_streaming_commit_duration_seconds_bucket{le=\"0.1\"} 7\n";
-        let told = Told {
-            records_per_second: 1.0,
-            alerts: 3,
-            rows: buckets(metrics),
-            seen_after: [1, 2, 3].map(Duration::from_millis).to_vec(),
-            cpu_share: 0.0,
-            peak_rss_bytes: 0,
-        };
+        let mut seen_after = Delays::default();
+        [1, 2, 3].map(Duration::from_millis).into_iter().for_each(|delay| seen_after.add(delay));
+        let told =
+            Told { records_per_second: 1.0, rows: buckets(metrics), seen_after, cpu_share: 0.0, peak_rss_bytes: 0 };
         assert_eq!(
             [0.5, 0.9, 0.99, 1.0].map(|share| told.rows_within(share)),
             [0.1, 0.1, 0.2, f64::INFINITY].map(Some)
         );
-        assert_eq!([0.0, 0.34, 0.99].map(|share| told.seen_within(share).unwrap().as_millis()), [1, 2, 3]);
+        assert_eq!([0.0, 0.34, 0.99].map(|share| told.seen_after.quantile(share).as_millis()), [1, 2, 3]);
     }
 }

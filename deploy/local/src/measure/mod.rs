@@ -2,6 +2,7 @@
 //! storm of alerts costs alert-router.
 
 mod consumer;
+mod delays;
 mod live;
 pub mod storm;
 
@@ -15,6 +16,7 @@ use crate::replay::{MetricWorker, Plan, Protocol, Run, Setting, WRITER};
 use crate::{Load, Progress};
 
 pub use consumer::poll_and_decode;
+pub use delays::Delays;
 pub use live::{Bucket, Told, live};
 
 /// Clicks that a worker has processed before it is restarted: about a minute of five millions in two hours.

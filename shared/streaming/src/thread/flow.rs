@@ -43,7 +43,7 @@ impl StreamThread {
         Ok(())
     }
 
-    pub(super) fn watch_idleness(&mut self, now: Instant) {
+    fn watch_idleness(&mut self, now: Instant) {
         let wall_clock = epoch_millis();
         for slot in self.slots.iter_mut().filter(|slot| slot.is_fold()) {
             let Phase::Running(task) = &slot.phase else { continue };
@@ -74,7 +74,7 @@ impl StreamThread {
 
     /// Lets folds with a table close what the table allows by now; where a partition that feeds one is idle, its mark
     /// follows those who look things up, so that they need not wait for entries that do not come.
-    pub(super) fn serve_tables(&mut self, now: Instant) {
+    fn serve_tables(&mut self, now: Instant) {
         if self.worker.tables().next().is_none() {
             return;
         }
@@ -103,7 +103,7 @@ impl StreamThread {
     }
 
     /// Pauses what is too far ahead, and everything while too much output waits for its commit.
-    pub(super) fn control_flow(&mut self) -> anyhow::Result<()> {
+    fn control_flow(&mut self) -> anyhow::Result<()> {
         let budget = self.worker.config.max_pending.as_usize();
         let pending: usize = self.slots.iter().filter_map(|slot| slot.task()).map(|task| task.pending_bytes()).sum();
         self.worker.telemetry.pending_bytes.set(pending as i64);
@@ -149,7 +149,7 @@ impl StreamThread {
 
     /// How far (event time, ms) a fold is ahead of the slowest partition of its topic. Partitions of this thread count
     /// with what they have reached, others with what they have announced.
-    pub(super) fn lead(&self, index: usize) -> Option<i64> {
+    fn lead(&self, index: usize) -> Option<i64> {
         let slot = &self.slots[index];
         let (true, Some(task)) = (slot.is_fold(), slot.task()) else { return None };
         let watermark = task.watermark()?;

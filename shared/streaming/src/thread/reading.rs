@@ -58,7 +58,7 @@ impl StreamThread {
     }
 
     /// Processes a batch of a partition's records; how many were taken.
-    pub(super) fn read(&mut self, index: usize) -> anyhow::Result<usize> {
+    fn read(&mut self, index: usize) -> anyhow::Result<usize> {
         let slot = &mut self.slots[index];
         if slot.waits_until.is_some_and(|moment| Instant::now() < moment) {
             return Ok(0);

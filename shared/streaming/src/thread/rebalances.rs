@@ -39,7 +39,7 @@ impl StreamThread {
     }
 
     /// Partitions are taken at once, paused; their state is read elsewhere meanwhile.
-    pub(super) fn assign(&mut self, list: &TopicPartitionList) -> anyhow::Result<()> {
+    fn assign(&mut self, list: &TopicPartitionList) -> anyhow::Result<()> {
         let mut placed = TopicPartitionList::with_capacity(list.count());
         for element in list.elements() {
             placed.add_partition_offset(element.topic(), element.partition(), Offset::Offset(0))?;
@@ -74,7 +74,7 @@ impl StreamThread {
     }
 
     /// Partitions that leave read nothing more; they are given up once what they produced is committed.
-    pub(super) fn revoke(&mut self, list: TopicPartitionList) -> anyhow::Result<()> {
+    fn revoke(&mut self, list: TopicPartitionList) -> anyhow::Result<()> {
         let lost = self.consumer.assignment_lost();
         tracing::info!(partitions = list.count(), lost, "revoked");
         for slot in &mut self.slots {
@@ -125,7 +125,7 @@ impl StreamThread {
         self.status.restoring.store(restoring, Ordering::Relaxed);
     }
 
-    pub(super) fn slot_of(&mut self, id: TaskId, assignment: u64) -> Option<usize> {
+    fn slot_of(&mut self, id: TaskId, assignment: u64) -> Option<usize> {
         self.slots.iter().position(|slot| slot.id == id && slot.assignment == assignment)
     }
 
@@ -163,7 +163,7 @@ impl StreamThread {
         Ok(())
     }
 
-    pub(super) fn restored(&mut self, index: usize, restored: Restored) -> anyhow::Result<()> {
+    fn restored(&mut self, index: usize, restored: Restored) -> anyhow::Result<()> {
         let slot = &mut self.slots[index];
         if !matches!(slot.phase, Phase::Restoring) {
             return Ok(());

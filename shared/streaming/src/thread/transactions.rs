@@ -75,7 +75,7 @@ impl StreamThread {
         Ok(())
     }
 
-    pub(super) fn submit(&mut self, cut: Cut) {
+    fn submit(&mut self, cut: Cut) {
         match self.consumer.group_metadata() {
             Some(group) => {
                 self.committer.submit(Job { cut: cut.clone(), group, truncate: self.truncate });
@@ -86,7 +86,7 @@ impl StreamThread {
     }
 
     /// Sends an aborted cut again: the same bytes and offsets of the tasks that are still here, with fresh metadata.
-    pub(super) fn make_again(&mut self) -> anyhow::Result<()> {
+    fn make_again(&mut self) -> anyhow::Result<()> {
         let Some((mut cut, _)) = self.retry.take() else { return Ok(()) };
         let slots = &self.slots;
         cut.retain(|part| slots.iter().any(|slot| slot.assignment == part.assignment));
@@ -155,7 +155,7 @@ impl StreamThread {
     }
 
     /// Drops all tasks' state and reads it back.
-    pub(super) fn reload(&mut self) -> anyhow::Result<()> {
+    fn reload(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
         self.retry = None;
         self.oldest_uncommitted = None;

@@ -1,7 +1,6 @@
 //! A storm of alerts through alert-router: what it costs, and how long it holds up a route that it has nothing to do with.
 
 mod alerts;
-mod delays;
 mod unrelated;
 
 use std::net::SocketAddr;
@@ -18,7 +17,7 @@ use crate::{Components, Load, Options, Profile, Progress, Stack, WorkerBinaries,
 use alerts::{Sender, firing};
 use unrelated::Unrelated;
 
-pub use delays::Delays;
+use super::Delays;
 
 /// Alerts of the storm a second: 100,000 a minute.
 const PACE: f64 = 100_000.0 / 60.0;

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use kafka::{ASK, FETCH_AGAIN, Reader, ReaderContext, manual_offsets, unless_set};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 use service::Shutdown;
+
+use crate::{ASK, FETCH_AGAIN, Reader, ReaderContext, manual_offsets, unless_set};
 
 /// A reader.
 ///
@@ -39,11 +40,13 @@ pub fn partitions(reader: &Reader, topic: &str) -> Result<i32, KafkaError> {
 }
 
 /// Why a topic was not read to its end.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ReadFailure {
     /// The end was asked for.
+    #[error("the end was asked for")]
     Stopped,
     /// Try again.
+    #[error("{0}")]
     Later(String),
 }
 

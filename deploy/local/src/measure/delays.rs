@@ -1,3 +1,5 @@
+//! Delays and their quantiles.
+
 use std::time::Duration;
 
 /// How long records took, each.
