@@ -128,6 +128,12 @@ impl Evaluator {
         self.closed = Some(end);
     }
 
+    /// The end of the newest window that is closed.
+    #[must_use]
+    pub fn closed(&self) -> Option<i64> {
+        self.closed
+    }
+
     /// What has happened so far.
     #[must_use]
     pub fn counts(&self) -> Counts {

@@ -64,6 +64,13 @@ impl AlertStage {
         evaluator.close(end, &rows, &mut |alert| alerts.push(alert, out));
     }
 
+    /// A window is closed in which only other merge partitions have rows; nothing where it [is closed](Self::close) already.
+    pub fn close_without_rows(&mut self, end: i64, out: &mut MergeOutput) {
+        if self.0.as_ref().is_some_and(|judging| judging.evaluator.closed() < Some(end)) {
+            self.close(end, Vec::new, out);
+        }
+    }
+
     /// Takes the rules back, if `key` is theirs; false where it is another's.
     ///
     /// # Errors

@@ -53,7 +53,7 @@ impl GroupLimit {
     /// Emits the shares of a fold's groups, at most `count`, which come in the order of their keys, each with its example, to
     /// be read by [`WithExample::decode`]. Under each merge key only the `max_groups` smallest are told apart, since others
     /// cannot be among the smallest of all partitions. Examples of groups that have no share here go out too, with an empty
-    /// one: they may have a share in another partition.
+    /// one: they may have a share in another partition. That there are shares is told to all merge partitions.
     pub fn emit<'a, S: Share + 'a>(
         &self,
         end: i64,
@@ -69,7 +69,9 @@ impl GroupLimit {
         };
         let mut merge_key = Vec::new();
         let mut under: BTreeMap<Vec<u8>, UnderMergeKey<S>> = BTreeMap::new();
+        let mut has_shares = false;
         for (key, share, example) in examples.beside(groups) {
+            has_shares |= share.is_some();
             self.grouping.merge_key(key, &mut merge_key);
             if count <= self.max_groups {
                 out.summary(end, &merge_key, key, |into| write(share, example, into));
@@ -98,6 +100,9 @@ impl GroupLimit {
             if let Some((key, rest)) = under.rest {
                 out.summary(end, &merge_key, &key, |into| rest.encode(into));
             }
+        }
+        if has_shares {
+            out.tell_of_groups(end);
         }
     }
 

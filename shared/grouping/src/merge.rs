@@ -108,6 +108,11 @@ impl<S: WriteRow<E>, E: Send + 'static> Merge for GroupMerge<S, E> {
         alerts.close(end, || rows.collect(), out);
     }
 
+    /// Others have rows in the window: of what has none here, rules have missed one.
+    fn had_groups(&mut self, end: i64, out: &mut MergeOutput) {
+        self.alerts.close_without_rows(end, out);
+    }
+
     fn begin(&mut self, out: &mut MergeOutput) {
         self.alerts.begin(out);
     }

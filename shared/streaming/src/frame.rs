@@ -2,11 +2,13 @@
 //!
 //! Layout, little endian: `1, end: i64, group length: u32, group, summary length: u32, summary` or
 //! `2, source partition: i32, watermark: i64` or
-//! `3, length: u32, command`.
+//! `3, length: u32, command` or
+//! `4, end: i64`.
 
 const SUMMARY: u8 = 1;
 const WATERMARK: u8 = 2;
 const COMMAND: u8 = 3;
+const GROUPS: u8 = 4;
 
 /// One frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub(crate) enum Frame<'a> {
     Watermark { partition: i32, watermark: i64 },
     /// A person's word to the merge.
     Command(&'a [u8]),
+    /// The window that ends at `end` has groups, in whichever merge partitions.
+    Groups { end: i64 },
 }
 
 /// The bytes are no run of frames.
@@ -46,6 +50,11 @@ pub(crate) fn write_command(into: &mut Vec<u8>, command: &[u8]) {
     into.push(COMMAND);
     into.extend_from_slice(&(command.len() as u32).to_le_bytes());
     into.extend_from_slice(command);
+}
+
+pub(crate) fn write_groups(into: &mut Vec<u8>, end: i64) {
+    into.push(GROUPS);
+    into.extend_from_slice(&end.to_le_bytes());
 }
 
 /// Reads the frames of one record.
@@ -91,6 +100,7 @@ impl<'a> Frames<'a> {
                 let length = u32::from_le_bytes(self.array()?) as usize;
                 Ok(Frame::Command(self.take(length)?))
             }
+            GROUPS => Ok(Frame::Groups { end: i64::from_le_bytes(self.array()?) }),
             _ => Err(FrameError("unknown kind of frame")),
         }
     }
@@ -157,18 +167,23 @@ mod tests {
     fn frames_read_back_as_written_and_a_cut_record_is_an_error() {
         let mut bytes = Vec::new();
         write_summary(&mut bytes, 10_000, b"cat\0a", |into| into.extend_from_slice(b"xyz"));
+        let mut whole = vec![0, bytes.len()];
+        write_groups(&mut bytes, 9_000);
+        whole.push(bytes.len());
         write_watermark(&mut bytes, 3, 10_000);
         let frames: Result<Vec<_>, _> = Frames::new(&bytes).collect();
         assert_eq!(
             frames.unwrap(),
             [
                 Frame::Summary { end: 10_000, group: b"cat\0a", summary: b"xyz" },
+                Frame::Groups { end: 9_000 },
                 Frame::Watermark { partition: 3, watermark: 10_000 }
             ]
         );
         for cut in 1..bytes.len() {
             let result: Result<Vec<_>, _> = Frames::new(&bytes[..cut]).collect();
-            assert!(result.is_err() || result.unwrap().len() == 1, "cut at {cut}");
+            let expected = whole.iter().position(|length| *length == cut);
+            assert_eq!(result.ok().map(|frames| frames.len()), expected, "cut at {cut}");
         }
     }
 }

@@ -6,14 +6,25 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
-use crate::frame::{Frame, Frames, write_summary};
+use crate::frame::{Frame, Frames, write_groups, write_summary};
 use crate::operator::{Figure, Merge, Record, RestoreError, StateSize};
 use crate::output::{MergeOutput, OutputBuffer};
 use crate::progress::MergeProgress;
 use crate::state::{Loaded, encode, history_key};
 use crate::task::{Processed, Reached, Task, TaskError, TaskId, split_header, write_with_length};
 
-type Groups<S> = BTreeMap<Box<[u8]>, S>;
+/// What has come of a window.
+struct Open<S> {
+    groups: BTreeMap<Box<[u8]>, S>,
+    /// Whether a fold has told that there are groups, here or in other merge partitions.
+    has_groups: bool,
+}
+
+impl<S> Default for Open<S> {
+    fn default() -> Self {
+        Self { groups: BTreeMap::new(), has_groups: false }
+    }
+}
 
 /// See the module.
 pub(crate) struct MergeTask<M: Merge> {
@@ -22,7 +33,7 @@ pub(crate) struct MergeTask<M: Merge> {
     merge: M,
     position: i64,
     progress: Progress,
-    windows: BTreeMap<i64, Groups<M::Summary>>,
+    windows: BTreeMap<i64, Open<M::Summary>>,
     out: MergeOutput,
     bytes: u64,
     /// Keys of history that the operator has forgotten, with the offset behind which it had: a snapshot at or behind that
@@ -43,6 +54,14 @@ struct Progress {
     announced: Vec<Option<i64>>,
     closed: Option<i64>,
     rows: u64,
+}
+
+/// The window that ends at `end`, which must not be closed.
+fn open<S>(windows: &mut BTreeMap<i64, Open<S>>, closed: Option<i64>, end: i64) -> Result<&mut Open<S>, String> {
+    if closed.is_some_and(|closed| end <= closed) {
+        return Err(format!("something of the window that ends at {end}, which is closed"));
+    }
+    Ok(windows.entry(end).or_default())
 }
 
 impl<M: Merge> MergeTask<M> {
@@ -72,6 +91,7 @@ impl<M: Merge> MergeTask<M> {
                     *slot = (*slot).max(Some(watermark));
                     announced = true;
                 }
+                Frame::Groups { end } => open(&mut self.windows, self.progress.closed, end)?.has_groups = true,
                 Frame::Command(command) => self.merge.command(command, &mut self.out),
             }
         }
@@ -92,11 +112,8 @@ impl<M: Merge> MergeTask<M> {
     }
 
     fn add(&mut self, end: i64, group: &[u8], summary: &[u8]) -> Result<(), String> {
-        if self.progress.closed.is_some_and(|closed| end <= closed) {
-            return Err(format!("a summary of the window that ends at {end}, which is closed"));
-        }
         let decoded = self.merge.decode(summary).map_err(|error| error.to_string())?;
-        let groups = self.windows.entry(end).or_default();
+        let Open { groups, .. } = open(&mut self.windows, self.progress.closed, end)?;
         match groups.get_mut(group) {
             Some(existing) => self.merge.merge(existing, decoded),
             None => {
@@ -114,8 +131,13 @@ impl<M: Merge> MergeTask<M> {
         }
         let before = (self.out.records.len() as u64, self.out.asides);
         while let Some(entry) = self.windows.first_entry().filter(|entry| *entry.key() <= watermark) {
-            let (end, groups) = entry.remove_entry();
-            self.merge.close(end, groups, &mut self.out);
+            let (end, Open { groups, has_groups }) = entry.remove_entry();
+            if !groups.is_empty() {
+                self.merge.close(end, groups, &mut self.out);
+            }
+            if has_groups {
+                self.merge.had_groups(end, &mut self.out);
+            }
         }
         if self.windows.is_empty() {
             self.bytes = 0;
@@ -188,7 +210,7 @@ impl<M: Merge> Task for MergeTask<M> {
     }
 
     fn size(&self) -> StateSize {
-        let keys: u64 = self.windows.values().map(|groups| groups.len() as u64).sum();
+        let keys: u64 = self.windows.values().map(|open| open.groups.len() as u64).sum();
         let kept = self.merge.size();
         StateSize { keys: keys + kept.keys, bytes: self.bytes + kept.bytes }
     }
@@ -208,9 +230,12 @@ impl<M: Merge> Task for MergeTask<M> {
     fn snapshot(&self, into: &mut Vec<u8>) {
         write_with_length(into, |into| into.extend(encode(&self.progress)));
         write_with_length(into, |into| {
-            for (end, groups) in &self.windows {
-                for (group, summary) in groups {
+            for (end, open) in &self.windows {
+                for (group, summary) in &open.groups {
                     write_summary(into, *end, group, |into| self.merge.encode(summary, into));
+                }
+                if open.has_groups {
+                    write_groups(into, *end);
                 }
             }
         });
@@ -292,6 +317,10 @@ mod tests {
             }
         }
 
+        fn had_groups(&mut self, end: i64, out: &mut MergeOutput) {
+            out.push_aside(0, format!("groups up to {end}").as_bytes(), |_| {});
+        }
+
         fn begin(&mut self, out: &mut MergeOutput) {
             out.records.push(0, None, format!("live after {}", self.0.len()).as_bytes(), |_| {});
         }
@@ -349,6 +378,14 @@ mod tests {
         (rows, history)
     }
 
+    /// What is read back from a log behind which this snapshot is written.
+    fn loaded(mut log: StateLog, state: &[u8], position: i64) -> Loaded {
+        let snapshot = crate::state::pack(state, 1, position).unwrap();
+        log.record(b"chunk/1/0", Some(&snapshot.chunks[0]));
+        log.record(b"manifest", Some(&encode(&snapshot.manifest)));
+        log.load().unwrap().unwrap()
+    }
+
     #[test]
     fn open_windows_and_what_the_operator_keeps_are_the_state() {
         let mut task = task();
@@ -360,6 +397,29 @@ mod tests {
         write_summary(&mut frames, 30, b"g", |into| into.push(1));
         send(&mut task, &frames);
         assert_eq!(task.size(), StateSize { keys: 3, bytes: 2 + 3 });
+    }
+
+    #[test]
+    fn windows_with_groups_elsewhere_are_told_in_their_turn_also_after_a_restart() {
+        let mut task = task();
+        let mut frames = Vec::new();
+        write_groups(&mut frames, 20);
+        write_summary(&mut frames, 10, b"g", |into| into.push(1));
+        write_groups(&mut frames, 10);
+        send(&mut task, &frames);
+        let mut state = Vec::new();
+        task.snapshot(&mut state);
+        let mut restored = self::task();
+        restored.restore(loaded(StateLog::default(), &state, task.position()), task.reached()).unwrap();
+        for mut task in [task, restored] {
+            let mut frames = Vec::new();
+            write_groups(&mut frames, 10);
+            write_watermark(&mut frames, 0, 25);
+            send(&mut task, &frames);
+            let (rows, _) = cut(&mut task, &mut StateLog::default());
+            assert_eq!(rows, ["", "groups up to 10", "groups up to 20"]);
+            assert_eq!(task.progress.rows, 1);
+        }
     }
 
     #[test]
@@ -381,13 +441,8 @@ mod tests {
         assert_eq!(task.superseded(snapshot_at), Vec::<String>::new(), "a replay from that snapshot needs 010");
         let reached = task.reached();
 
-        let mut packed = log.clone();
-        let snapshot = crate::state::pack(&state, 1, snapshot_at).unwrap();
-        packed.record(b"chunk/1/0", Some(&snapshot.chunks[0]));
-        packed.record(b"manifest", Some(&encode(&snapshot.manifest)));
-        let loaded = packed.load().unwrap().unwrap();
         let mut restored = self::task();
-        restored.restore(loaded, reached).unwrap();
+        restored.restore(loaded(log.clone(), &state, snapshot_at), reached).unwrap();
         restored.start_at(snapshot_at);
         window(&mut restored, 30);
         send(&mut restored, &frames);

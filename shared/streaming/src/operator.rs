@@ -203,6 +203,13 @@ pub trait Merge: Send + 'static {
     /// their keys' bytes and never empty. Ends arrive ascending; ends without data are not called.
     fn close(&mut self, end: i64, groups: BTreeMap<Box<[u8]>, Self::Summary>, out: &mut MergeOutput);
 
+    /// A fold has told ([`FoldOutput::tell_of_groups`]) that the window that ends at `end` has groups, in whichever merge
+    /// partitions: for operators that count windows. Called behind [`close`](Merge::close), or instead of it where this
+    /// partition has no summaries. With a single merge partition nothing is told: `close` is.
+    fn had_groups(&mut self, end: i64, out: &mut MergeOutput) {
+        let _ = (end, out);
+    }
+
     /// The task goes live: nothing was ever read, or the replay is over. What was suppressed in the replay was committed
     /// before; what is emitted here is committed with the next cut. It can be called again, after a crash, in the state that
     /// the replay leads to: what must not happen twice has to be [remembered](MergeOutput::remember) with it.

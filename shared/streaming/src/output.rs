@@ -208,6 +208,15 @@ impl FoldOutput {
         crate::frame::write_summary(&mut self.frames[partition], end, group, write);
     }
 
+    /// Tells all merge partitions that the window that ends at `end` has groups, so that those with none of them can count
+    /// it: see [`had_groups`](crate::operator::Merge::had_groups).
+    pub fn tell_of_groups(&mut self, end: i64) {
+        // one alone has them all
+        if self.frames.len() > 1 {
+            self.frames.iter_mut().for_each(|frames| crate::frame::write_groups(frames, end));
+        }
+    }
+
     /// Moves all of `other` behind what is here.
     pub(crate) fn take_from(&mut self, other: &mut Self) {
         self.records.take_from(&mut other.records);
@@ -230,6 +239,16 @@ impl FoldOutput {
         self.records.clear();
         self.entries.clear();
         self.frames.iter_mut().for_each(Vec::clear);
+    }
+
+    /// The windows of which was told that they have groups, as (merge partition, window end): for tests of operators.
+    pub fn told_of_groups(&self) -> impl Iterator<Item = (usize, i64)> {
+        self.frames.iter().enumerate().flat_map(|(partition, frames)| {
+            crate::frame::Frames::new(frames).filter_map(move |frame| match frame {
+                Ok(crate::frame::Frame::Groups { end }) => Some((partition, end)),
+                _ => None,
+            })
+        })
     }
 
     /// The summaries emitted so far as (merge partition, window end, group, bytes): for tests of operators.

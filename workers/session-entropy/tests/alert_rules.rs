@@ -12,10 +12,12 @@ use service::{Sources, load};
 use session_entropy::alerts::ROWS;
 use session_entropy::config::{Configuration, defaults};
 use session_entropy::rows::{ALERTS_TOPIC, ENTROPY_TOPIC};
+use session_entropy::settings::Settings;
 use session_entropy::summary::Summary;
 use streaming::operator::Merge;
 use streaming::output::MergeOutput;
-use support::{TestMerge, default_settings, merge};
+use streaming::window::Windows;
+use support::{Driver, Event, TestMerge, default_settings, merge};
 
 const WINDOW: i64 = 300_000;
 const SCHEMA: i32 = 7;
@@ -110,6 +112,50 @@ fn groups(scattered: &str) -> BTreeMap<Box<[u8]>, WithExample<Summary>> {
         (format!("{domain}\0new\0\0").into_bytes().into_boxed_slice(), share)
     };
     ["books", "films", "music"].map(group).into()
+}
+
+/// Domain, reason and end of the window of each alert of a rule for domains that are silent for three minutes, where the
+/// last of three domains is for ten; that one's merge partition has no other.
+fn told_of_silence(partitions: usize, merge_partitions: usize) -> Vec<(String, String, i64)> {
+    let rules = [
+        r#"alerts.rules.silent={ kind = "absence", match = { domain = "d*" }, every = "1m", windows = 3 }"#,
+        "alerts.rules.freshness-scattered.enabled=false",
+    ];
+    let windows = Windows::new(60_000, 60_000).unwrap();
+    let settings = Settings { windows, ..default_settings() };
+    let stage = || AlertStage::new(evaluator(&rules), SCHEMA, ALERTS_TOPIC);
+    let mut driver = Driver::new(settings, 60_000, partitions, merge_partitions).with_alerts(stage);
+    let minute = |at: i64| at * 60_000;
+    for at in 0..40 {
+        for (number, domain) in ["d1", "d2", "d3"].into_iter().enumerate() {
+            if number == 2 && (20..30).contains(&at) {
+                continue;
+            }
+            for event in 0..3 {
+                let dimensions = std::array::from_fn(|at| if at == 0 { domain.to_owned() } else { String::new() });
+                let (time, session_id) = (minute(at) + 1 + event * 10_000, format!("{domain}-{at}"));
+                let event = Event { time, session_id, event_id: format!("{at}-{event}"), dimensions };
+                assert!(driver.push(number % partitions, &event));
+            }
+        }
+        driver.advance_merges();
+    }
+    driver.finish(None);
+    let lookup = FixedSchemas::default().with(SCHEMA, <Alert<'static> as AvroRecord>::SCHEMA);
+    let mut decoder: Decoder<Alert<'static>> = Decoder::new(DecoderConfig::default(), Box::new(lookup));
+    let told = driver.rows.alerts.iter().map(|bytes| {
+        let alert = decoder.decode(None, Some(bytes)).unwrap();
+        (alert.group[0].value.to_string(), alert.reason.to_string(), alert.window_end / 60_000)
+    });
+    told.collect()
+}
+
+#[test]
+fn a_domain_that_is_alone_in_its_merge_partition_is_missed_there_too() {
+    assert_eq!(told_of_silence(1, 1), [("d3".into(), "fired".into(), 23), ("d3".into(), "cleared".into(), 31)]);
+    for merge_partitions in 2..8 {
+        assert_eq!(told_of_silence(2, merge_partitions), told_of_silence(1, 1), "{merge_partitions} merge partitions");
+    }
 }
 
 type Told = Vec<(Vec<u8>, String, String)>;

@@ -97,7 +97,7 @@ fn the_watermark_is_announced_behind_the_summaries_that_it_covers() {
         .map(|frame| match frame {
             Frame::Summary { end, .. } => *end,
             Frame::Watermark { watermark, .. } => -*watermark,
-            Frame::Command(_) => unreachable!("a fold sends none"),
+            Frame::Command(_) | Frame::Groups { .. } => unreachable!("this fold sends none"),
         })
         .collect();
     assert_eq!(ends, [1000, 1020, -1020]);

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its share of it
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alerting::AlertStage;
 use grouping::{Dimension, GroupMerge, Grouping, Values, WithExample};
@@ -136,6 +136,8 @@ pub struct Rows {
     pub freshness: Vec<Vec<(Vec<u8>, String)>>,
     /// By merge partition: key and value.
     pub entropy: Vec<Vec<(Vec<u8>, String)>>,
+    /// Encoded alerts.
+    pub alerts: Vec<Vec<u8>>,
 }
 
 impl Rows {
@@ -166,6 +168,8 @@ pub struct Driver {
     pub merges: Vec<TestMerge>,
     /// By merge partition and window end.
     open: Vec<BTreeMap<i64, Groups>>,
+    /// Ends of windows that have groups, as merge partitions are told.
+    told_of_groups: Vec<BTreeSet<i64>>,
     pub rows: Rows,
     out: FoldOutput,
 }
@@ -179,10 +183,25 @@ impl Driver {
             partitions: (0..partitions).map(partition).collect(),
             merges: (0..merge_partitions).map(|_| merge(&settings, AlertStage::default())).collect(),
             open: vec![BTreeMap::new(); merge_partitions],
-            rows: Rows { freshness: vec![Vec::new(); partitions], entropy: vec![Vec::new(); merge_partitions] },
+            told_of_groups: vec![BTreeSet::new(); merge_partitions],
+            rows: Rows {
+                freshness: vec![Vec::new(); partitions],
+                entropy: vec![Vec::new(); merge_partitions],
+                alerts: Vec::new(),
+            },
             out: FoldOutput::new(merge_partitions),
             settings,
         }
+    }
+
+    /// The same, whose merges judge their rows.
+    pub fn with_alerts(self, alerts: impl Fn() -> AlertStage) -> Self {
+        let merge = |_: &TestMerge| {
+            let mut merge = merge(&self.settings, alerts());
+            merge.begin(&mut MergeOutput::default());
+            merge
+        };
+        Self { merges: self.merges.iter().map(merge).collect(), ..self }
     }
 
     /// Takes an event in; false where it is late.
@@ -217,6 +236,9 @@ impl Driver {
                     }
                 }
             }
+            for (merge_partition, end) in out.told_of_groups() {
+                self.told_of_groups[merge_partition].insert(end);
+            }
             let records = out.records.iter().map(|record| {
                 assert_eq!(record.topic, session_entropy::rows::FRESHNESS_TOPIC);
                 (record.key.unwrap().to_vec(), String::from_utf8(record.value.unwrap().to_vec()).unwrap())
@@ -227,18 +249,27 @@ impl Driver {
 
     /// Closes in the merges what all partitions have closed up to `watermark`.
     fn close_merges(&mut self, watermark: i64) {
-        for ((merge, open), rows) in self.merges.iter_mut().zip(&mut self.open).zip(&mut self.rows.entropy) {
-            while let Some(entry) = open.first_entry()
-                && *entry.key() <= watermark
-            {
-                let (end, groups) = entry.remove_entry();
+        let Rows { entropy, alerts, .. } = &mut self.rows;
+        let parts = self.merges.iter_mut().zip(&mut self.open).zip(&mut self.told_of_groups).zip(entropy);
+        for (((merge, open), told), rows) in parts {
+            let ends = open.range(..=watermark).map(|(end, _)| *end).chain(told.range(..=watermark).copied());
+            for end in ends.collect::<BTreeSet<i64>>() {
                 let mut out = MergeOutput::default();
-                merge.close(end, groups, &mut out);
-                let records = out.records.iter().map(|record| {
-                    assert_eq!(record.topic, session_entropy::rows::ENTROPY_TOPIC);
-                    (record.key.unwrap().to_vec(), String::from_utf8(record.value.unwrap().to_vec()).unwrap())
-                });
-                rows.extend(records);
+                if let Some(groups) = open.remove(&end) {
+                    merge.close(end, groups, &mut out);
+                }
+                if told.remove(&end) {
+                    merge.had_groups(end, &mut out);
+                }
+                for record in out.records.iter() {
+                    let (key, value) = (record.key.unwrap().to_vec(), record.value.unwrap().to_vec());
+                    if record.topic == session_entropy::rows::ALERTS_TOPIC {
+                        alerts.push(value);
+                    } else {
+                        assert_eq!(record.topic, session_entropy::rows::ENTROPY_TOPIC);
+                        rows.push((key, String::from_utf8(value).unwrap()));
+                    }
+                }
             }
         }
     }
