@@ -2,11 +2,13 @@
 //! that are read to their ends, and transactions with the traps around their calls. It knows no record and no state.
 
 mod contexts;
+mod group_member;
 mod reading;
 mod settings;
 mod transactions;
 
-pub use contexts::{Reader, ReaderContext, Rebalance, RebalanceRecorder, log};
+pub use contexts::{Reader, ReaderContext, log};
+pub use group_member::{GroupMember, Partitions, Rebalance, RebalanceRecorder};
 pub use reading::{ReadFailure, partitions, read_to_end, read_whole, reader};
 pub use settings::{ASK, FETCH_AGAIN, instance, manual_offsets, membership, one, unless_set};
 pub use transactions::{RETRY_LIMIT, Transactions, is_retriable, is_too_large};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use kafka::{RETRY_LIMIT, Transactions, is_retriable, is_too_large};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -37,6 +37,13 @@ pub(crate) enum Outcome {
     Renewed { error: String, fenced: bool },
     /// It cannot be made.
     Failed { error: String },
+}
+
+impl Outcome {
+    /// It ends before its channel does only where it panics.
+    fn thread_ended() -> Self {
+        Self::Failed { error: "the commit thread has panicked".to_owned() }
+    }
 }
 
 /// The stream thread's end of its commit thread.
@@ -85,11 +92,19 @@ impl Committer {
     }
 
     pub(crate) fn outcome(&self) -> Option<Outcome> {
-        self.outcomes.try_recv().ok()
+        match self.outcomes.try_recv() {
+            Ok(outcome) => Some(outcome),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Outcome::thread_ended()),
+        }
     }
 
     pub(crate) fn wait(&self, timeout: Duration) -> Option<Outcome> {
-        self.outcomes.recv_timeout(timeout).ok()
+        match self.outcomes.recv_timeout(timeout) {
+            Ok(outcome) => Some(outcome),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Outcome::thread_ended()),
+        }
     }
 }
 

@@ -14,23 +14,24 @@ use std::slice;
 use std::sync::Arc;
 
 use rdkafka::bindings as native;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::headers::{self, Headers};
+use crate::kafka::GroupMember;
 use crate::operator::Record;
 
 /// Messages of a partition taken at a time.
 pub(crate) const BATCH: usize = 512;
 
 /// See the module. It must be made anew whenever its partition was assigned anew.
-pub(crate) struct PartitionQueue<C: ConsumerContext + 'static> {
+pub(crate) struct PartitionQueue {
     queue: NonNull<native::rd_kafka_queue_t>,
     /// What was fetched and is not done with.
     batch: VecDeque<Message>,
     fetched: Vec<*mut native::rd_kafka_message_t>,
     /// The queue's client, which must outlive it.
-    _consumer: Arc<BaseConsumer<C>>,
+    _consumer: Arc<GroupMember>,
 }
 
 /// A message that was given to us.
@@ -46,9 +47,9 @@ impl Drop for Message {
 /// A message in librdkafka's memory.
 pub(crate) struct Fetched<'a>(&'a native::rd_kafka_message_t);
 
-impl<C: ConsumerContext> PartitionQueue<C> {
+impl PartitionQueue {
     /// From now on the partition's messages come through this queue alone; `None` where librdkafka knows no such partition.
-    pub(crate) fn split(consumer: &Arc<BaseConsumer<C>>, topic: &str, partition: i32) -> Option<Self> {
+    pub(crate) fn split(consumer: &Arc<GroupMember>, topic: &str, partition: i32) -> Option<Self> {
         let topic = CString::new(topic).ok()?;
         // SAFETY: the client lives, and the name is read during the call only.
         let queue =
@@ -101,7 +102,7 @@ impl<C: ConsumerContext> PartitionQueue<C> {
     }
 }
 
-impl<C: ConsumerContext> Drop for PartitionQueue<C> {
+impl Drop for PartitionQueue {
     fn drop(&mut self) {
         // SAFETY: it was given to us, and its client still lives.
         unsafe { native::rd_kafka_queue_destroy(self.queue.as_ptr()) };

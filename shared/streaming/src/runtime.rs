@@ -170,28 +170,23 @@ impl Runtime {
     pub fn run(self) -> anyhow::Result<()> {
         let board_worker = self.worker.clone();
         let board = std::thread::Builder::new().name("watermarks".to_owned()).spawn(move || {
-            let result = read_boards(&board_worker);
-            board_worker.stop.store(true, Ordering::Relaxed);
-            result
+            let _stops = StopsWorker(&board_worker);
+            read_boards(&board_worker)
         })?;
         let mut threads = Vec::new();
         for (index, status) in self.statuses.iter().enumerate().take(self.threads) {
             let (worker, status) = (self.worker.clone(), status.clone());
             let name = format!("stream-{index}");
             threads.push(std::thread::Builder::new().name(name).spawn(move || {
-                let result = StreamThread::new(worker.clone(), index, status).and_then(StreamThread::run);
-                if result.is_err() {
-                    worker.stop.store(true, Ordering::Relaxed);
-                }
-                result
+                let _stops = StopsWorker(&worker);
+                StreamThread::new(worker.clone(), index, status).and_then(StreamThread::run)
             })?);
         }
         for (pipeline, table) in self.worker.tables() {
             let (worker, table) = (self.worker.clone(), table.clone());
             threads.push(std::thread::Builder::new().name(format!("table-{pipeline}")).spawn(move || {
-                let result = read_table(&worker, pipeline, table.as_ref());
-                worker.stop.store(true, Ordering::Relaxed);
-                result
+                let _stops = StopsWorker(&worker);
+                read_table(&worker, pipeline, table.as_ref())
             })?);
         }
         let mut first = Ok(());
@@ -201,6 +196,15 @@ impl Runtime {
         }
         self.worker.stop.store(true, Ordering::Relaxed);
         first.and(board.join().unwrap_or_else(|_| Err(anyhow!("the watermarks thread panicked"))))
+    }
+}
+
+/// Stops the worker when its thread ends, however it does: with a thread less it would only seem to work.
+struct StopsWorker<'a>(&'a Worker);
+
+impl Drop for StopsWorker<'_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
     }
 }
 

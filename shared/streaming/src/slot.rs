@@ -7,7 +7,6 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::counts::Counts;
 use crate::cut::Part;
-use crate::kafka::RebalanceRecorder;
 use crate::metadata::CommitMetadata;
 use crate::output::OutputBuffer;
 use crate::partition_queue::PartitionQueue;
@@ -62,7 +61,7 @@ pub(crate) struct Slot {
     pub(crate) labels: PartitionLabels,
     pub(crate) phase: Phase,
     /// Where its records come from; `None` before its partition is assigned.
-    pub(crate) queue: Option<PartitionQueue<RebalanceRecorder>>,
+    pub(crate) queue: Option<PartitionQueue>,
     pub(crate) paused: bool,
     /// Something outside did not answer: the partition is tried again then.
     pub(crate) waits_until: Option<Instant>,

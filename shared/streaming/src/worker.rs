@@ -36,6 +36,13 @@ impl Worker {
         self.stop.load(std::sync::atomic::Ordering::Relaxed)
     }
 
+    /// What the folds and merges of all pipelines read.
+    pub(crate) fn input_topics(&self) -> Vec<String> {
+        let steps = [Step::Fold, Step::Merge];
+        let inputs = |pipeline| steps.map(|step| self.topology.input_topic(pipeline, step));
+        (0..self.pipelines.len()).flat_map(inputs).collect()
+    }
+
     /// The task behind a partition of an input topic.
     pub(crate) fn task_id(&self, topic: &str, partition: i32) -> Option<TaskId> {
         for (pipeline, state) in self.pipelines.iter().enumerate() {

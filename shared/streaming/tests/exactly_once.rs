@@ -157,20 +157,32 @@ fn another_semantic_configuration_is_refused_until_the_state_is_reset() {
 }
 
 #[test]
+fn a_panic_in_one_thread_ends_the_instance() {
+    let source = testkit::topic("amounts", PARTITIONS, &[]);
+    let worker = testkit::unique("toy");
+    let good = (0..64).map(|key| Outgoing::new(format!("key-{key}"), "1000,1"));
+    produce(&source, good);
+    let instance = start(&worker, &source, "only", GroupProtocol::Consumer);
+    wait_for(&worker, &source, 64, 0);
+    produce(&source, [Outgoing::new("key-0", format!("1001,{}", toy::BUG))]);
+    let end = instance.end().unwrap_err();
+    assert!(format!("{end:#}").contains("panicked"), "{end:#}");
+}
+
+#[test]
 fn a_second_process_under_the_same_instance_id_ends_with_a_word_about_it() {
     // enough partitions that each of the four threads has some, and records for all of them: who has nothing to commit
     // does not meet the other one
     let source = testkit::topic("amounts", 8, &[]);
     let keys: Vec<String> = (0..64).map(|key| format!("key-{key}")).collect();
     let worker = testkit::unique("toy");
-    let stop_after = |instance: Instance| instance.stop();
     let first = start(&worker, &source, "same", GroupProtocol::Consumer);
     let second = start(&worker, &source, "same", GroupProtocol::Consumer);
     eventually("one of the two gives up", DEADLINE, || {
         produce(&source, keys.iter().map(|key| Outgoing::new(key.as_str(), "1000,1")));
         (first.thread.is_finished() || second.thread.is_finished()).then_some(())
     });
-    let ends = [stop_after(first), stop_after(second)];
+    let ends = [first.stop(), second.stop()];
     let words: Vec<String> = ends.into_iter().filter_map(|end| end.err().map(|error| format!("{error:#}"))).collect();
     assert!(words.iter().any(|word| word.contains("runtime.instance")), "{words:?}");
 }

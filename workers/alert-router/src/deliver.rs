@@ -34,6 +34,15 @@ pub struct Answer {
     pub took: Duration,
 }
 
+impl Answer {
+    /// Of an attempt that panicked `took` after its begin: what the receiver has of it is not known.
+    #[must_use]
+    pub fn broken_off(panicked: &tokio::task::JoinError, took: Duration) -> Self {
+        let outcome = Outcome::Failed { message: panicked.to_string(), reached: true, retry_after: None };
+        Self { outcome, status: None, took }
+    }
+}
+
 /// A receiver as it is reached.
 #[derive(Clone)]
 pub enum Courier {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kafka::{Rebalance, RebalanceRecorder, instance, manual_offsets, membership};
+use kafka::{GroupMember, Rebalance, RebalanceRecorder, instance, manual_offsets, membership};
+use rdkafka::Offset;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
-use rdkafka::{Offset, TopicPartitionList};
 
 use crate::config::Runtime;
 
@@ -20,9 +20,10 @@ pub enum Decision {
     StandBy,
 }
 
-/// A member of the group whose one partition makes an instance the active one. It reads nothing.
+/// A member of the group whose one partition makes an instance the active one. It reads nothing. Dropped, it leaves the
+/// group: another instance becomes the active one at once.
 pub struct Member {
-    consumer: BaseConsumer<RebalanceRecorder>,
+    consumer: GroupMember,
 }
 
 impl Member {
@@ -36,10 +37,8 @@ impl Member {
         manual_offsets(&mut config, &runtime.group);
         membership(&mut config, runtime.protocol, runtime.session_timeout, &instance);
         config.set("auto.offset.reset", "latest");
-        let consumer: BaseConsumer<RebalanceRecorder> =
-            config.create_with_context(RebalanceRecorder::default()).context("the Kafka consumer cannot be made")?;
-        consumer.subscribe(&[state_topic]).with_context(|| format!("{state_topic} cannot be subscribed to"))?;
-        Ok(Self { consumer })
+        let consumer = GroupMember::join(&config, RebalanceRecorder::default(), &[state_topic]);
+        Ok(Self { consumer: consumer.with_context(|| format!("{state_topic} cannot be subscribed to"))? })
     }
 
     /// What the group has decided since, the newest last; waits for at most `wait`. `give_up` is called before a partition is
@@ -55,33 +54,26 @@ impl Member {
             Some(Ok(_)) | None => {}
         }
         let mut newest = None;
-        while let Some(rebalance) = self.consumer.context().next() {
+        while let Some(rebalance) = self.consumer.next_rebalance() {
             match rebalance {
-                Rebalance::Assign(list) => {
-                    let mut at_end = TopicPartitionList::new();
-                    for element in list.elements() {
-                        at_end.add_partition_offset(element.topic(), element.partition(), Offset::End)?;
-                    }
+                Rebalance::Assign(partitions) => {
+                    let at_end = partitions.list_at(Offset::End);
                     self.consumer.incremental_assign(&at_end).context("the state's partition cannot be taken")?;
-                    if list.count() > 0 {
+                    if !partitions.is_empty() {
                         self.consumer.pause(&at_end).context("the state's partition cannot be paused")?;
                         newest = Some(Decision::Active);
                     }
                 }
-                Rebalance::Revoke(list) => {
-                    if list.count() > 0 {
+                Rebalance::Revoke(partitions) => {
+                    if !partitions.is_empty() {
                         give_up();
                         newest = Some(Decision::StandBy);
                     }
+                    let list = partitions.list();
                     self.consumer.incremental_unassign(&list).context("the state's partition cannot be given up")?;
                 }
             }
         }
         Ok(newest)
-    }
-
-    /// Leaves the group: another instance becomes the active one at once.
-    pub fn leave(self) {
-        self.consumer.context().close();
     }
 }

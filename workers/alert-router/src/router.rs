@@ -59,7 +59,6 @@ pub fn run(parts: &Arc<Parts>, health: &Health) -> anyhow::Result<()> {
                         not_before = Instant::now() + PAUSE;
                     }
                     Err(TakeOverFailure::Never(error)) => {
-                        member.leave();
                         anyhow::bail!(
                             "{} cannot be read: {error}. To begin anew (alerts that fire are told again), stop all \
                              instances and run: alert-router --config FILE --reset-state",
@@ -83,6 +82,5 @@ pub fn run(parts: &Arc<Parts>, health: &Health) -> anyhow::Result<()> {
     if let Some(working) = active {
         working.finish();
     }
-    member.leave();
     Ok(())
 }

@@ -5,7 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use kafka::{ASK, FETCH_AGAIN, Rebalance, RebalanceRecorder, instance, manual_offsets, membership, unless_set};
+use kafka::{
+    ASK, FETCH_AGAIN, GroupMember, Partitions, Rebalance, RebalanceRecorder, instance, manual_offsets, membership,
+    unless_set,
+};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
@@ -59,15 +62,21 @@ impl ClientContext for Recorder {
     }
 }
 
+impl AsRef<RebalanceRecorder> for Recorder {
+    fn as_ref(&self) -> &RebalanceRecorder {
+        &self.rebalances
+    }
+}
+
 impl ConsumerContext for Recorder {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
         self.rebalances.record(consumer, error, list);
     }
 }
 
-/// A member of the group.
+/// A member of the group; dropped, it leaves it, and the partitions go to the other members at once.
 pub struct Source {
-    consumer: BaseConsumer<Recorder>,
+    consumer: GroupMember<Recorder>,
 }
 
 impl Source {
@@ -89,10 +98,8 @@ impl Source {
         let instance = instance("clickhouse-writer", &runtime.instance);
         membership(&mut config, runtime.protocol, runtime.session_timeout, &instance);
         config.set("auto.offset.reset", "error").set("isolation.level", "read_committed");
-        let consumer: BaseConsumer<Recorder> =
-            config.create_with_context(Recorder::default()).context("the Kafka consumer cannot be made")?;
-        consumer.subscribe(topics).context("the row topics cannot be subscribed to")?;
-        Ok(Self { consumer })
+        let consumer = GroupMember::join(&config, Recorder::default(), topics);
+        Ok(Self { consumer: consumer.context("the row topics cannot be subscribed to")? })
     }
 
     /// The next message, waiting for at most `wait`; serves callbacks.
@@ -104,7 +111,7 @@ impl Source {
     /// The oldest rebalance that was not acted upon.
     #[must_use]
     pub fn next_rebalance(&self) -> Option<Rebalance> {
-        self.consumer.context().rebalances.next()
+        self.consumer.next_rebalance()
     }
 
     /// The last stable offset of a partition, as of the newest statistics.
@@ -120,12 +127,8 @@ impl Source {
     /// The outer one where the brokers do not answer (ask again); the inner one where a committed offset lies outside
     /// of the log, so that rows were deleted unread or the topic is another one.
     #[allow(clippy::type_complexity)]
-    pub fn starts(&self, list: &TopicPartitionList) -> Result<anyhow::Result<Vec<(String, i32, Start)>>, KafkaError> {
-        let mut ask = TopicPartitionList::new();
-        for element in list.elements() {
-            ask.add_partition(element.topic(), element.partition());
-        }
-        let committed = self.consumer.committed_offsets(ask, ASK)?;
+    pub fn starts(&self, partitions: &Partitions) -> Result<anyhow::Result<Vec<(String, i32, Start)>>, KafkaError> {
+        let committed = self.consumer.committed_offsets(partitions.list(), ASK)?;
         let mut starts = Vec::new();
         for element in committed.elements() {
             element.error()?;
@@ -159,8 +162,8 @@ impl Source {
     ///
     /// # Errors
     /// Where librdkafka refuses.
-    pub fn unassign(&self, list: &TopicPartitionList) -> anyhow::Result<()> {
-        self.consumer.incremental_unassign(list).context("partitions cannot be given up")
+    pub fn unassign(&self, partitions: &Partitions) -> anyhow::Result<()> {
+        self.consumer.incremental_unassign(&partitions.list()).context("partitions cannot be given up")
     }
 
     /// Whether the group has already given the partitions to others.
@@ -195,11 +198,6 @@ impl Source {
         }
         let result = if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
         result.with_context(|| format!("partitions of {topic} cannot be paused or resumed"))
-    }
-
-    /// Leaves the group; the partitions go to the other members at once.
-    pub fn leave(self) {
-        self.consumer.context().rebalances.close();
     }
 }
 

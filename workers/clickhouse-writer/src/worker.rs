@@ -16,9 +16,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use kafka::Rebalance;
+use kafka::{Partitions, Rebalance};
+use rdkafka::Message as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{Message as _, TopicPartitionList};
 use service::{Condition, Shutdown, Throttle};
 
 use crate::batch::{Batch, Place};
@@ -73,7 +73,7 @@ pub struct Worker<S> {
     ended: Receiver<Delivered>,
     end: Sender<Delivered>,
     /// A rebalance that the brokers have not answered yet.
-    assigning: Option<TopicPartitionList>,
+    assigning: Option<Partitions>,
     not_before: Instant,
     ask_registry_at: Instant,
     poll_log: Throttle,
@@ -126,7 +126,6 @@ impl<S: Sink> Worker<S> {
             // What was delivered is committed even so: less to do again.
             self.commit();
         }
-        self.source.leave();
         result
     }
 
@@ -184,11 +183,11 @@ impl<S: Sink> Worker<S> {
     }
 
     /// Whether it is done; if not, the brokers did not answer, and it is tried again in a later turn.
-    fn assign(&mut self, list: &TopicPartitionList) -> anyhow::Result<bool> {
+    fn assign(&mut self, partitions: &Partitions) -> anyhow::Result<bool> {
         if Instant::now() < self.not_before {
             return Ok(false);
         }
-        let starts = match self.source.starts(list) {
+        let starts = match self.source.starts(partitions) {
             Ok(starts) => starts?,
             Err(error) => {
                 tracing::warn!(%error, "the offsets of new partitions are asked for again");
@@ -206,29 +205,29 @@ impl<S: Sink> Worker<S> {
             }
         }
         if !starts.is_empty() {
-            tracing::info!(partitions = %described(list), "partitions taken");
+            tracing::info!(%partitions, "partitions taken");
         }
         self.assigned.ok();
         Ok(true)
     }
 
-    fn revoke(&mut self, list: &TopicPartitionList) -> anyhow::Result<()> {
+    fn revoke(&mut self, partitions: &Partitions) -> anyhow::Result<()> {
         if !self.source.assignment_lost() {
             self.take_ended()?;
             self.commit();
         }
         let mut leaving: BTreeMap<usize, BTreeSet<i32>> = BTreeMap::new();
-        for element in list.elements() {
-            if let Some(&lane) = self.by_topic.get(element.topic()) {
-                leaving.entry(lane).or_default().insert(element.partition());
-                self.metrics.forget(element.topic(), element.partition());
+        for (topic, partition) in partitions.iter() {
+            if let Some(&lane) = self.by_topic.get(topic) {
+                leaving.entry(lane).or_default().insert(partition);
+                self.metrics.forget(topic, partition);
             }
         }
-        for (lane, partitions) in leaving {
-            self.lanes[lane].revoke(&partitions);
+        for (lane, leaving) in leaving {
+            self.lanes[lane].revoke(&leaving);
         }
-        self.source.unassign(list)?;
-        tracing::info!(partitions = %described(list), "partitions given up");
+        self.source.unassign(partitions)?;
+        tracing::info!(%partitions, "partitions given up");
         Ok(())
     }
 
@@ -294,8 +293,11 @@ impl<S: Sink> Worker<S> {
         let (destination, dead_letters) =
             (self.delivery.destinations[lane].clone(), self.delivery.dead_letters.clone());
         let policy = self.delivery.policy;
+        let delivery = self.delivery.runtime.spawn(async move {
+            deliver_all(&mut batch, &destination, &*sink, &policy, &dead_letters, &metrics).await
+        });
         self.delivery.runtime.spawn(async move {
-            let result = deliver_all(&mut batch, &destination, &*sink, &policy, &dead_letters, &metrics).await;
+            let result = delivery.await.unwrap_or_else(|panicked| Err(panicked.into()));
             // The loop is gone only when the process ends.
             let _ = end.send(Delivered { lane, result });
         });
@@ -403,10 +405,4 @@ fn judge(error: KafkaError, log: &mut Throttle) -> anyhow::Result<()> {
 
 fn epoch_millis() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
-fn described(list: &TopicPartitionList) -> String {
-    let names: Vec<String> =
-        list.elements().iter().map(|element| format!("{}-{}", element.topic(), element.partition())).collect();
-    names.join(", ")
 }

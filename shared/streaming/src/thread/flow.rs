@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::Offset;
 
 use super::{StreamThread, epoch_millis};
-use crate::kafka::{ASK, RebalanceRecorder};
+use crate::kafka::{ASK, GroupMember};
 use crate::restore::Request;
 use crate::slot::{Phase, Slot};
 use crate::watermark::{Announced, follow_target, slowest};
@@ -170,10 +170,7 @@ impl StreamThread {
 }
 
 /// Resumes partitions and wakes librdkafka's fetcher, which would otherwise sleep for up to a second.
-pub(super) fn resume(
-    consumer: &BaseConsumer<RebalanceRecorder>,
-    partitions: &TopicPartitionList,
-) -> anyhow::Result<()> {
+pub(super) fn resume(consumer: &GroupMember, partitions: &TopicPartitionList) -> anyhow::Result<()> {
     consumer.resume(partitions)?;
     for element in partitions.elements() {
         if let Err(error) = consumer.fetch_watermarks(element.topic(), element.partition(), ASK) {

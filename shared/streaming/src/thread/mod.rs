@@ -13,14 +13,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use kafka::RebalanceRecorder;
+use rdkafka::consumer::Consumer;
 
 use crate::committer::Committer;
 use crate::cut::Cut;
-use crate::kafka::{RebalanceRecorder, member, producer};
+use crate::kafka::{GroupMember, member, producer};
 use crate::restore::{Reply, Request, assist};
 use crate::slot::Slot;
-use crate::task::Step;
 use crate::worker::Worker;
 use rebalances::Revocation;
 
@@ -42,7 +42,7 @@ pub(crate) struct StreamThread {
     worker: Arc<Worker>,
     status: Arc<ThreadStatus>,
     name: String,
-    consumer: Arc<BaseConsumer<RebalanceRecorder>>,
+    consumer: Arc<GroupMember>,
     committer: Committer,
     requests: Sender<Request>,
     replies: Receiver<Reply>,
@@ -76,8 +76,10 @@ impl StreamThread {
     pub(crate) fn new(worker: Arc<Worker>, index: usize, status: Arc<ThreadStatus>) -> anyhow::Result<Self> {
         let name = format!("{}-{}-{index}", worker.topology.worker, worker.config.instance);
         let config = member(&worker.kafka, &worker.group, &name, &worker.config);
-        let consumer: BaseConsumer<RebalanceRecorder> =
-            config.create_with_context(RebalanceRecorder::default()).context("the consumer cannot be made")?;
+        let topics = worker.input_topics();
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let consumer =
+            GroupMember::join(&config, RebalanceRecorder::default(), &topics).context("the group cannot be joined")?;
         let (requests, request_receiver) = unbounded();
         let (reply_sender, replies) = unbounded();
         let (assistant_worker, assistant_name) = (worker.clone(), name.clone());
@@ -129,13 +131,6 @@ impl StreamThread {
     }
 
     fn work(&mut self) -> anyhow::Result<()> {
-        let mut topics: Vec<String> = Vec::new();
-        for pipeline in 0..self.worker.pipelines.len() {
-            topics.push(self.worker.topology.input_topic(pipeline, Step::Fold));
-            topics.push(self.worker.topology.input_topic(pipeline, Step::Merge));
-        }
-        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-        self.consumer.subscribe(&topics)?;
         while !self.worker.stopping() {
             self.turn(true)?;
         }
@@ -193,13 +188,6 @@ impl StreamThread {
         }
         for slot in self.slots.drain(..) {
             self.worker.telemetry.forget(&slot.labels, &slot.told);
-        }
-        self.consumer.context().close();
-        // whatever is still held must be given up here, or dropping the consumer waits for ever
-        if let Ok(held) = self.consumer.assignment()
-            && held.count() > 0
-        {
-            self.consumer.incremental_unassign(&held)?;
         }
         self.tell_status();
         Ok(())

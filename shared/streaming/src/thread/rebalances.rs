@@ -5,14 +5,15 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use kafka::{Partitions, Rebalance};
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::Offset;
 
 use super::flow::resume;
 use super::{LEAVE_LIMIT, StreamThread};
 use crate::cut::Cut;
-use crate::kafka::{ASK, Rebalance, RebalanceRecorder, one};
+use crate::kafka::{ASK, GroupMember, one};
 use crate::partition_queue::PartitionQueue;
 use crate::restore::{Reply, Request, RestoreFailure, Restored};
 use crate::slot::{Phase, Slot};
@@ -20,7 +21,7 @@ use crate::task::TaskId;
 
 /// Partitions that are to be given up.
 pub(super) struct Revocation {
-    partitions: TopicPartitionList,
+    partitions: Partitions,
     lost: bool,
     since: Instant,
 }
@@ -28,36 +29,33 @@ pub(super) struct Revocation {
 impl StreamThread {
     pub(super) fn take_rebalances(&mut self) -> anyhow::Result<()> {
         while self.revocation.is_none()
-            && let Some(event) = self.consumer.context().next()
+            && let Some(event) = self.consumer.next_rebalance()
         {
             match event {
-                Rebalance::Assign(list) => self.assign(&list)?,
-                Rebalance::Revoke(list) => self.revoke(list)?,
+                Rebalance::Assign(partitions) => self.assign(&partitions)?,
+                Rebalance::Revoke(partitions) => self.revoke(partitions)?,
             }
         }
         Ok(())
     }
 
     /// Partitions are taken at once, paused; their state is read elsewhere meanwhile.
-    fn assign(&mut self, list: &TopicPartitionList) -> anyhow::Result<()> {
-        let mut placed = TopicPartitionList::with_capacity(list.count());
-        for element in list.elements() {
-            placed.add_partition_offset(element.topic(), element.partition(), Offset::Offset(0))?;
-        }
+    fn assign(&mut self, partitions: &Partitions) -> anyhow::Result<()> {
+        let placed = partitions.list_at(Offset::Offset(0));
         // also an empty list wants its answer, or no revocation is announced any more
         self.consumer.incremental_assign(&placed).context("incremental_assign")?;
         if placed.count() > 0 {
             self.consumer.pause(&placed).context("pause")?;
         }
         let now = Instant::now();
-        for element in list.elements() {
+        for (topic, partition) in partitions.iter() {
             let id = self
                 .worker
-                .task_id(element.topic(), element.partition())
-                .with_context(|| format!("{} was assigned, which is no input of the worker", element.topic()))?;
-            tracing::info!(task = %id, topic = element.topic(), "assigned");
+                .task_id(topic, partition)
+                .with_context(|| format!("{topic} was assigned, which is no input of the worker"))?;
+            tracing::info!(task = %id, topic, "assigned");
             self.assignments += 1;
-            let input_topic: Arc<str> = element.topic().into();
+            let input_topic: Arc<str> = topic.into();
             let state_topic = self.worker.state_topic_index(id);
             let mut slot = Slot::new(id, input_topic, state_topic, self.assignments, now);
             slot.queue = Some(split(&self.consumer, &slot)?);
@@ -74,24 +72,23 @@ impl StreamThread {
     }
 
     /// Partitions that leave read nothing more; they are given up once what they produced is committed.
-    fn revoke(&mut self, list: TopicPartitionList) -> anyhow::Result<()> {
+    fn revoke(&mut self, partitions: Partitions) -> anyhow::Result<()> {
         let lost = self.consumer.assignment_lost();
-        tracing::info!(partitions = list.count(), lost, "revoked");
+        tracing::info!(partitions = partitions.len(), lost, "revoked");
         for slot in &mut self.slots {
-            if list.find_partition(&slot.input_topic, slot.id.partition).is_some() {
+            if partitions.contains(&slot.input_topic, slot.id.partition) {
                 slot.leave();
                 slot.paused = true;
             }
         }
-        let _ = self.consumer.pause(&list);
-        self.revocation = Some(Revocation { partitions: list, lost, since: Instant::now() });
+        let _ = self.consumer.pause(&partitions.list());
+        self.revocation = Some(Revocation { partitions, lost, since: Instant::now() });
         self.finish_revocation(Instant::now())
     }
 
     pub(super) fn finish_revocation(&mut self, now: Instant) -> anyhow::Result<()> {
         let Some(revocation) = &self.revocation else { return Ok(()) };
-        let leaving =
-            |slot: &Slot| revocation.partitions.find_partition(&slot.input_topic, slot.id.partition).is_some();
+        let leaving = |slot: &Slot| revocation.partitions.contains(&slot.input_topic, slot.id.partition);
         if !revocation.lost {
             let out_of_time = now.duration_since(revocation.since) >= LEAVE_LIMIT;
             let leaving: Vec<&Slot> = self.slots.iter().filter(|slot| leaving(slot)).collect();
@@ -112,7 +109,7 @@ impl StreamThread {
             }
             !leaves
         });
-        let partitions = revocation.partitions.clone();
+        let partitions = revocation.partitions.list();
         self.revocation = None;
         self.consumer.incremental_unassign(&partitions).context("incremental_unassign")?;
         self.tell_status();
@@ -175,9 +172,8 @@ impl StreamThread {
         let stagger = self.snapshot_interval.mul_f64(f64::from(slot.id.partition.rem_euclid(16)) / 32.0);
         slot.begin(restored, stagger, Instant::now());
         slot.position_gauge = Some(self.worker.telemetry.position.get_or_create_owned(&slot.labels));
-        if self.revocation.as_ref().is_some_and(|revocation| {
-            revocation.partitions.find_partition(&slot.input_topic, slot.id.partition).is_some()
-        }) {
+        let leaves = |revocation: &Revocation| revocation.partitions.contains(&slot.input_topic, slot.id.partition);
+        if self.revocation.as_ref().is_some_and(leaves) {
             slot.leave();
             return Ok(());
         }
@@ -205,10 +201,7 @@ impl StreamThread {
 }
 
 /// The queue of a slot's messages, right after its partition was assigned.
-fn split(
-    consumer: &Arc<BaseConsumer<RebalanceRecorder>>,
-    slot: &Slot,
-) -> anyhow::Result<PartitionQueue<RebalanceRecorder>> {
+fn split(consumer: &Arc<GroupMember>, slot: &Slot) -> anyhow::Result<PartitionQueue> {
     let queue = PartitionQueue::split(consumer, &slot.input_topic, slot.id.partition);
     queue.with_context(|| format!("the messages of {} have no queue", slot.id))
 }

@@ -1,58 +1,20 @@
 //! A group member as the runtime builds it: the rebalance callback only records, the loop acts.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rdkafka::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
+use kafka::{Partitions, Rebalance, RebalanceRecorder};
+use rdkafka::Offset;
+use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{Offset, TopicPartitionList};
 
 use crate::common::{DEADLINE, Protocol, at, client_config, wait_until};
 use crate::reading::committed;
 
-/// What a rebalance callback recorded.
-#[derive(Clone, Debug)]
-pub(crate) enum Event {
-    /// These partitions are given to the member.
-    Assign(TopicPartitionList),
-    /// These partitions are taken from the member.
-    Revoke(TopicPartitionList),
-}
-
-/// Records rebalances. Once `closing` is set it gives partitions up at once, so that dropping a consumer cannot hang.
-#[derive(Default)]
-pub(crate) struct Recorder {
-    events: Mutex<Vec<Event>>,
-    closing: AtomicBool,
-}
-
-impl ClientContext for Recorder {}
-
-impl ConsumerContext for Recorder {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let event = match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Event::Assign(list.clone()),
-            _ => Event::Revoke(list.clone()),
-        };
-        if self.closing.load(Ordering::SeqCst) {
-            // Nobody is left to act later. An error leaves nothing to do either: the consumer is going away.
-            let _ = match event {
-                Event::Assign(_) => consumer.incremental_assign(list),
-                Event::Revoke(_) => consumer.incremental_unassign(list),
-            };
-        }
-        self.events.lock().expect("no panic holds the lock").push(event);
-    }
-}
-
 /// A consumer in a group, with the events that its callbacks recorded.
 pub(crate) struct GroupMember {
-    pub(crate) consumer: BaseConsumer<Recorder>,
+    pub(crate) consumer: kafka::GroupMember,
 }
 
 impl GroupMember {
@@ -77,9 +39,8 @@ impl GroupMember {
         for (key, value) in extra {
             config.set(*key, *value);
         }
-        let consumer: BaseConsumer<Recorder> = config.create_with_context(Recorder::default()).expect("a consumer");
-        consumer.subscribe(&[topic]).expect("subscribed");
-        GroupMember { consumer }
+        let consumer = kafka::GroupMember::join(&config, RebalanceRecorder::default(), &[topic]);
+        GroupMember { consumer: consumer.expect("a member") }
     }
 
     /// Polls once, for at most 20 ms; a message comes back as partition, offset and payload.
@@ -96,24 +57,23 @@ impl GroupMember {
     }
 
     /// Takes the recorded events, oldest first.
-    pub(crate) fn take_events(&self) -> Vec<Event> {
-        std::mem::take(&mut *self.consumer.context().events.lock().expect("no panic holds the lock"))
+    pub(crate) fn take_events(&self) -> Vec<Rebalance> {
+        std::iter::from_fn(|| self.consumer.next_rebalance()).collect()
     }
 
     /// Acts on what was recorded: takes new partitions at offset 0, paused, and gives up revoked ones.
     pub(crate) fn apply_events(&self) {
         for event in self.take_events() {
             match event {
-                Event::Assign(list) => self.assign_paused(&list),
-                Event::Revoke(list) => self.give_up(&list),
+                Rebalance::Assign(partitions) => self.assign_paused(&partitions),
+                Rebalance::Revoke(partitions) => self.give_up(&partitions),
             }
         }
     }
 
     /// Takes partitions over at offset 0, paused.
-    pub(crate) fn assign_paused(&self, list: &TopicPartitionList) {
-        let mut from_start = list.clone();
-        from_start.set_all_offsets(Offset::Offset(0)).expect("a valid offset");
+    pub(crate) fn assign_paused(&self, partitions: &Partitions) {
+        let from_start = partitions.list_at(Offset::Offset(0));
         self.consumer.incremental_assign(&from_start).expect("partitions taken");
         self.consumer.pause(&from_start).expect("partitions paused");
     }
@@ -134,8 +94,8 @@ impl GroupMember {
     }
 
     /// Gives partitions up.
-    pub(crate) fn give_up(&self, list: &TopicPartitionList) {
-        self.consumer.incremental_unassign(list).expect("partitions given up");
+    pub(crate) fn give_up(&self, partitions: &Partitions) {
+        self.consumer.incremental_unassign(&partitions.list()).expect("partitions given up");
     }
 
     /// Seeks a paused partition to `offset` and lets it flow.
@@ -164,7 +124,7 @@ impl GroupMember {
     }
 
     /// Polls, without acting, until something was recorded, and takes it.
-    pub(crate) fn next_events(&self) -> Vec<Event> {
+    pub(crate) fn next_events(&self) -> Vec<Rebalance> {
         let mut events = Vec::new();
         wait_until("a rebalance is recorded", || {
             self.poll();
@@ -172,16 +132,5 @@ impl GroupMember {
             !events.is_empty()
         });
         events
-    }
-}
-
-impl Drop for GroupMember {
-    fn drop(&mut self) {
-        // rust-rdkafka's own drop polls until everything is given up; a callback that only records would make it wait for ever.
-        self.consumer.context().closing.store(true, Ordering::SeqCst);
-        // A revocation of a lost assignment that was recorded and not acted on is not announced again.
-        if let Ok(owned) = self.consumer.assignment() {
-            let _ = self.consumer.incremental_unassign(&owned);
-        }
     }
 }

@@ -3,14 +3,16 @@
 //! DESIGN: rebalance callbacks only record; new partitions are taken at once, paused; a partition is given up only after the cut that
 //! holds it is committed.
 
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use kafka::Rebalance;
 use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::Producer;
 
 use crate::common::{DEADLINE, Protocol, at, at_with_metadata, create_topic, unique, wait_until};
-use crate::group_member::{Event, GroupMember};
+use crate::group_member::GroupMember;
 use crate::producing::{begin, commit_cut, expect_abort, produce, producer};
 use crate::reading::{Isolation, read_partition};
 
@@ -22,6 +24,7 @@ with_both_protocols!(
     dropping_a_member_that_ignored_a_revocation_does_not_hang,
     a_member_that_stops_polling_is_fenced_until_it_has_given_up_what_it_lost,
     dropping_a_member_that_ignored_a_loss_does_not_hang,
+    a_list_that_a_call_was_made_with_keeps_its_client_from_being_destroyed,
 );
 
 fn a_recorded_assignment_is_taken_later_by_the_loop(protocol: Protocol) {
@@ -29,8 +32,8 @@ fn a_recorded_assignment_is_taken_later_by_the_loop(protocol: Protocol) {
     let member = GroupMember::join(protocol, &unique("group"), &topic, &[]);
 
     let events = member.next_events();
-    let [Event::Assign(list)] = events.as_slice() else { panic!("expected one assignment, got {events:?}") };
-    assert_eq!(list.count(), 2);
+    let [Rebalance::Assign(partitions)] = events.as_slice() else { panic!("expected one assignment, got {events:?}") };
+    assert_eq!(partitions.len(), 2);
     for _ in 0..10 {
         assert_eq!(member.poll(), None);
     }
@@ -38,7 +41,7 @@ fn a_recorded_assignment_is_taken_later_by_the_loop(protocol: Protocol) {
     assert!(member.take_events().is_empty(), "the assignment is announced once");
     assert!(!member.consumer.assignment_lost());
 
-    member.assign_paused(list);
+    member.assign_paused(partitions);
     assert_eq!(member.owned().len(), 2);
 }
 
@@ -84,14 +87,14 @@ fn a_partition_is_given_up_only_after_its_cut_is_committed(protocol: Protocol) {
         successor.tick();
         leaving.poll();
         events.extend(leaving.take_events());
-        events.iter().any(|event| matches!(event, Event::Revoke(list) if list.count() > 0))
+        events.iter().any(|event| matches!(event, Rebalance::Revoke(partitions) if !partitions.is_empty()))
     });
     let revoked = events.into_iter().find_map(|event| match event {
-        Event::Revoke(list) => Some(list),
-        Event::Assign(_) => None,
+        Rebalance::Revoke(partitions) => Some(partitions),
+        Rebalance::Assign(_) => None,
     });
     let revoked = revoked.expect("just seen");
-    let partition = revoked.elements()[0].partition();
+    let (_, partition) = revoked.iter().next().expect("just seen");
     // Two heartbeats of the group, which come each second: time enough for the successor to be given the partition.
     let observed = Instant::now();
     while observed.elapsed() < Duration::from_secs(2) {
@@ -123,8 +126,8 @@ fn a_member_that_leaves_hands_over_at_once(protocol: Protocol) {
 
     leaving.consumer.unsubscribe();
     let events = leaving.next_events();
-    let [Event::Revoke(revoked)] = events.as_slice() else { panic!("expected one revocation, got {events:?}") };
-    assert_eq!(revoked.count(), 2);
+    let [Rebalance::Revoke(revoked)] = events.as_slice() else { panic!("expected one revocation, got {events:?}") };
+    assert_eq!(revoked.len(), 2);
     assert!(!leaving.consumer.assignment_lost());
     commit_cut(&leaving, &producer, &outputs, &["last"], &at(&topic, 1, 3));
     leaving.give_up(revoked);
@@ -144,10 +147,18 @@ fn dropping_a_member_that_ignored_a_revocation_does_not_hang(protocol: Protocol)
     let ignoring = GroupMember::join(protocol, &group, &topic, &[]);
     ignoring.own(2);
     let successor = GroupMember::join(protocol, &group, &topic, &[]);
+    // still held when the member goes, and a call was made with it
+    let mut held = Vec::new();
     wait_until("a partition is asked back", || {
         successor.tick();
         ignoring.poll();
-        ignoring.take_events().iter().any(|event| matches!(event, Event::Revoke(list) if list.count() > 0))
+        held.extend(ignoring.take_events());
+        held.iter().any(|event| match event {
+            Rebalance::Revoke(partitions) => {
+                ignoring.consumer.pause(&partitions.list()).is_ok() && !partitions.is_empty()
+            }
+            Rebalance::Assign(_) => false,
+        })
     });
 
     let start = Instant::now();
@@ -183,8 +194,8 @@ fn a_member_that_stops_polling_is_fenced_until_it_has_given_up_what_it_lost(prot
         for event in stalled.take_events() {
             match event {
                 // Even an empty assignment has to be answered, or nothing else is announced.
-                Event::Assign(list) => stalled.assign_paused(&list),
-                Event::Revoke(list) => lost = Some(list),
+                Rebalance::Assign(partitions) => stalled.assign_paused(&partitions),
+                Rebalance::Revoke(partitions) => lost = Some(partitions),
             }
         }
         lost.is_some()
@@ -213,11 +224,28 @@ fn dropping_a_member_that_ignored_a_loss_does_not_hang(protocol: Protocol) {
     drop_within_deadline(stalled);
 }
 
+/// Why rebalances are recorded as names: this is what a worker that failed while partitions were asked back waited for.
+fn a_list_that_a_call_was_made_with_keeps_its_client_from_being_destroyed(protocol: Protocol) {
+    let topic = create_topic("held", 1);
+    let member = GroupMember::join(protocol, &unique("group"), &topic, &[]);
+    member.own(1);
+    let list = at(&topic, 0, 0);
+    member.consumer.pause(&list).expect("paused");
+    let dropped = drop_elsewhere(member);
+    assert!(dropped.recv_timeout(Duration::from_secs(2)).is_err(), "nothing has to be held as names any more");
+    drop(list);
+    dropped.recv_timeout(DEADLINE).expect("the drop returns");
+}
+
 fn drop_within_deadline(member: GroupMember) {
-    let (done, is_done) = std::sync::mpsc::channel();
+    drop_elsewhere(member).recv_timeout(DEADLINE).expect("the drop returns");
+}
+
+fn drop_elsewhere(member: GroupMember) -> Receiver<()> {
+    let (done, is_done) = channel();
     std::thread::spawn(move || {
         drop(member);
         let _ = done.send(());
     });
-    is_done.recv_timeout(DEADLINE).expect("the drop returns");
+    is_done
 }

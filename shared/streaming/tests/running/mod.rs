@@ -40,6 +40,12 @@ impl Instance {
 
     pub fn stop(self) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Relaxed);
+        self.end()
+    }
+
+    /// How it ends by itself.
+    pub fn end(self) -> anyhow::Result<()> {
+        eventually("the instance has ended", DEADLINE, || self.thread.is_finished().then_some(()));
         self.thread.join().unwrap()
     }
 }

@@ -15,6 +15,8 @@ use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, Topology};
 pub const WINDOW: i64 = 60;
 pub const SLIDE: i64 = 20;
 pub const BOUND: i64 = 10;
+/// An amount at which the fold panics.
+pub const BUG: i64 = i64::MIN;
 
 pub struct Amount<'a> {
     pub time: i64,
@@ -59,6 +61,7 @@ impl Fold for SumFold {
         let pane = self.panes.entry(self.windows.pane_end(event.time)).or_default();
         let sum = pane.entry(event.key.to_vec()).or_default();
         sum.0 += 1;
+        assert!(event.amount != BUG, "the amount that the operator has a bug with");
         sum.1 += event.amount;
     }
 

@@ -1,0 +1,209 @@
+//! A member of a group that acts on rebalances itself, when it is ready to, and that can be dropped at any moment.
+
+use std::collections::VecDeque;
+use std::fmt::{self, Display, Formatter};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::contexts::log;
+
+/// Partitions by topic and number. They are kept like this and not in librdkafka's lists: one that a call was made with holds
+/// on to its partitions, and they to their client. Destroying the client waits for ever while such a list is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partitions(Vec<(String, i32)>);
+
+impl Partitions {
+    fn of(list: &TopicPartitionList) -> Self {
+        Self(list.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect())
+    }
+
+    /// Topic and number of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, i32)> {
+        self.0.iter().map(|(topic, partition)| (topic.as_str(), *partition))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this one is among them.
+    #[must_use]
+    pub fn contains(&self, topic: &str, partition: i32) -> bool {
+        self.iter().any(|other| other == (topic, partition))
+    }
+
+    /// For a call to librdkafka.
+    #[must_use]
+    pub fn list(&self) -> TopicPartitionList {
+        self.list_at(Offset::Invalid)
+    }
+
+    /// For a call to librdkafka, each partition with this offset.
+    #[must_use]
+    pub fn list_at(&self, offset: Offset) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(self.len());
+        for (topic, partition) in self.iter() {
+            let mut added = list.add_partition(topic, partition);
+            // refused are offsets below zero only
+            let _ = added.set_offset(offset);
+        }
+        list
+    }
+}
+
+impl Display for Partitions {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        for (index, (topic, partition)) in self.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(formatter, "{separator}{topic}-{partition}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What the group has decided about a member's partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rebalance {
+    /// These partitions come.
+    Assign(Partitions),
+    /// These partitions leave.
+    Revoke(Partitions),
+}
+
+/// Records rebalances for a loop to act upon.
+#[derive(Debug, Default)]
+pub struct RebalanceRecorder {
+    events: Mutex<VecDeque<Rebalance>>,
+    closing: AtomicBool,
+}
+
+impl RebalanceRecorder {
+    /// The oldest rebalance that was not acted upon.
+    pub fn next(&self) -> Option<Rebalance> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// For contexts that hold a recorder: their [`ConsumerContext::rebalance`].
+    pub fn record<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        error: RDKafkaRespErr,
+        list: &TopicPartitionList,
+    ) {
+        let assigned = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        // nobody acts upon what a member hears that is being dropped, and without an answer it would never close
+        if self.closing.load(Ordering::Relaxed) {
+            let _ = if assigned { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
+            return;
+        }
+        let partitions = Partitions::of(list);
+        let event = if assigned { Rebalance::Assign(partitions) } else { Rebalance::Revoke(partitions) };
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+    }
+}
+
+impl AsRef<RebalanceRecorder> for RebalanceRecorder {
+    fn as_ref(&self) -> &RebalanceRecorder {
+        self
+    }
+}
+
+impl ClientContext for RebalanceRecorder {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        log(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "Kafka client");
+    }
+}
+
+impl ConsumerContext for RebalanceRecorder {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        self.record(consumer, error, list);
+    }
+}
+
+/// A consumer in a group. Dropped, it leaves the group and gives up what it holds, whatever it had not acted upon: also
+/// where its owner fails or panics.
+pub struct GroupMember<C = RebalanceRecorder>(BaseConsumer<C>)
+where
+    C: ConsumerContext + AsRef<RebalanceRecorder>;
+
+impl<C: ConsumerContext + AsRef<RebalanceRecorder>> GroupMember<C> {
+    /// Joins the group for `topics`, with the next poll.
+    ///
+    /// # Errors
+    /// Where the settings or the topics are none.
+    pub fn join(config: &ClientConfig, context: C, topics: &[&str]) -> Result<Self, KafkaError> {
+        let member = Self(config.create_with_context(context)?);
+        member.subscribe(topics)?;
+        Ok(member)
+    }
+
+    /// The oldest rebalance that was not acted upon.
+    #[must_use]
+    pub fn next_rebalance(&self) -> Option<Rebalance> {
+        self.recorder().next()
+    }
+
+    fn recorder(&self) -> &RebalanceRecorder {
+        C::as_ref(self.0.context())
+    }
+}
+
+impl<C: ConsumerContext + AsRef<RebalanceRecorder>> Deref for GroupMember<C> {
+    type Target = BaseConsumer<C>;
+
+    fn deref(&self) -> &BaseConsumer<C> {
+        &self.0
+    }
+}
+
+impl<C: ConsumerContext + AsRef<RebalanceRecorder>> Drop for GroupMember<C> {
+    fn drop(&mut self) {
+        // what comes from now on is answered at once; what was recorded before is not announced again
+        self.recorder().closing.store(true, Ordering::Relaxed);
+        if let Ok(held) = self.0.assignment()
+            && held.count() > 0
+        {
+            let _ = self.0.incremental_unassign(&held);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::{Offset, TopicPartitionList};
+
+    use super::Partitions;
+
+    #[test]
+    fn partitions_are_those_of_the_list() {
+        let mut list = TopicPartitionList::new();
+        list.add_partition("b", 1);
+        list.add_partition_offset("a", 0, Offset::Offset(7)).unwrap();
+        let partitions = Partitions::of(&list);
+        assert_eq!(partitions.to_string(), "b-1, a-0");
+        assert!(partitions.contains("a", 0) && !partitions.contains("a", 1) && !partitions.contains("b", 0));
+        let at_end = partitions.list_at(Offset::End);
+        assert_eq!(Partitions::of(&at_end), partitions);
+        assert!(at_end.elements().iter().all(|element| element.offset() == Offset::End));
+    }
+}
