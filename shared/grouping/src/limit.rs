@@ -11,8 +11,20 @@ pub trait Share: Default {
     /// Adds another share of the same group.
     fn merge(&mut self, other: &Self);
 
+    /// How many groups' shares were merged into this one because there were too many groups.
+    fn overflowed(&self) -> u64;
+
+    /// Counts one more of these.
+    fn count_overflow(&mut self);
+
     /// Adds the share of a group that is one too many, and counts it.
-    fn merge_overflow(&mut self, other: &Self);
+    fn merge_overflow(&mut self, other: &Self) {
+        self.merge(other);
+        // what arrives merged already has been counted where that was done
+        if other.overflowed() == 0 {
+            self.count_overflow();
+        }
+    }
 
     /// Whether nothing was added.
     fn is_empty(&self) -> bool;
@@ -160,9 +172,12 @@ mod tests {
             self.1 += other.1;
         }
 
-        fn merge_overflow(&mut self, other: &Self) {
-            self.merge(other);
-            self.1 += u8::from(other.1 == 0);
+        fn overflowed(&self) -> u64 {
+            self.1.into()
+        }
+
+        fn count_overflow(&mut self) {
+            self.1 += 1;
         }
 
         fn is_empty(&self) -> bool {

@@ -12,9 +12,6 @@ use crate::{Example, GroupLimit, Grouping, Share, Values, WithExample};
 
 /// A group's share of one window that becomes a row.
 pub trait Summary: Share + Clone + Send + 'static {
-    /// How many groups' shares were merged into this one because there were too many groups.
-    fn overflowed(&self) -> u64;
-
     /// Reads what [`encode`](Share::encode) has written.
     ///
     /// # Errors

@@ -74,10 +74,12 @@ impl Share for Summary {
         self.overflowed += other.overflowed;
     }
 
-    fn merge_overflow(&mut self, other: &Self) {
-        self.merge(other);
-        // what arrives merged already has been counted where that was done
-        self.overflowed += u64::from(other.overflowed == 0);
+    fn overflowed(&self) -> u64 {
+        self.overflowed
+    }
+
+    fn count_overflow(&mut self) {
+        self.overflowed += 1;
     }
 
     fn is_empty(&self) -> bool {
@@ -97,10 +99,6 @@ impl Share for Summary {
 }
 
 impl grouping::Summary for Summary {
-    fn overflowed(&self) -> u64 {
-        self.overflowed
-    }
-
     fn decode(bytes: &[u8]) -> Result<Self, RestoreError> {
         let mut reader = Reader::new(bytes);
         reader.version(VERSION)?;

@@ -61,10 +61,12 @@ impl Share for PairSummary {
         self.overflowed += other.overflowed;
     }
 
-    fn merge_overflow(&mut self, other: &Self) {
-        self.merge(other);
-        // what arrives merged already has been counted where that was done
-        self.overflowed += u64::from(other.overflowed == 0);
+    fn overflowed(&self) -> u64 {
+        self.overflowed
+    }
+
+    fn count_overflow(&mut self) {
+        self.overflowed += 1;
     }
 
     fn is_empty(&self) -> bool {
@@ -95,10 +97,6 @@ impl Sliding for PairSummary {
 }
 
 impl Summary for PairSummary {
-    fn overflowed(&self) -> u64 {
-        self.overflowed
-    }
-
     fn decode(bytes: &[u8]) -> Result<Self, RestoreError> {
         let mut reader = Reader::new(bytes);
         reader.version(VERSION)?;
