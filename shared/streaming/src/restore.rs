@@ -65,22 +65,32 @@ pub(crate) enum RestoreFailure {
 /// Restores tasks, one after the other, by consumers of its own.
 pub(crate) struct Restorer {
     worker: Arc<Worker>,
+    client: String,
+    readers: Readers,
+}
+
+struct Readers {
     /// `read_committed`.
     committed: Reader,
     /// Sees records of open transactions.
     uncommitted: Reader,
 }
 
+impl Readers {
+    fn new(worker: &Worker, client: &str) -> Result<Self, KafkaError> {
+        let reader = |isolation| reader(&worker.kafka, &worker.group, client, isolation);
+        Ok(Self { committed: reader("read_committed")?, uncommitted: reader("read_uncommitted")? })
+    }
+}
+
 impl Restorer {
     pub(crate) fn new(worker: Arc<Worker>, client: &str) -> Result<Self, KafkaError> {
         let client = format!("{client}-restore");
-        let committed = reader(&worker.kafka, &worker.group, &client, "read_committed")?;
-        let uncommitted = reader(&worker.kafka, &worker.group, &client, "read_uncommitted")?;
-        Ok(Self { worker, committed, uncommitted })
+        Ok(Self { readers: Readers::new(&worker, &client)?, client, worker })
     }
 
     /// Brings a task back, trying again while Kafka is at fault.
-    pub(crate) fn restore(&self, id: TaskId, input_topic: &str) -> Result<Restored, RestoreFailure> {
+    pub(crate) fn restore(&mut self, id: TaskId, input_topic: &str) -> Result<Restored, RestoreFailure> {
         let started = Instant::now();
         let mut attempt = 0_u32;
         loop {
@@ -95,6 +105,11 @@ impl Restorer {
                     tracing::warn!(task = %id, topic = input_topic, %error, attempt, "restore is tried again");
                     attempt += 1;
                     std::thread::sleep(Duration::from_millis(100 << attempt.min(4)));
+                    // what a client has learnt of brokers that were just restarting it holds for true for a quarter of an hour
+                    match Readers::new(&self.worker, &self.client) {
+                        Ok(readers) => self.readers = readers,
+                        Err(error) => tracing::warn!(%error, "the old clients are kept"),
+                    }
                 }
             }
         }
@@ -109,7 +124,7 @@ impl Restorer {
         };
         let committed = self.committed_offset(input_topic, id.partition)?;
         let state_topic = self.worker.state_topic(id);
-        let high = self.uncommitted.fetch_watermarks(state_topic, id.partition, ASK)?.1;
+        let high = self.readers.uncommitted.fetch_watermarks(state_topic, id.partition, ASK)?.1;
         self.wait_until_stable(state_topic, id.partition, high)?;
         let mut log = StateLog::default();
         self.read(state_topic, id.partition, Offset::Beginning, |message| {
@@ -117,7 +132,7 @@ impl Restorer {
             Ok(false)
         })?;
         let loaded = log.load().map_err(|error: StateError| refused(error.to_string()))?;
-        let (low, _) = self.uncommitted.fetch_watermarks(input_topic, id.partition, ASK)?;
+        let (low, _) = self.readers.uncommitted.fetch_watermarks(input_topic, id.partition, ASK)?;
         let mut task = self.worker.new_task(id);
         let next_generation = log.highest_generation() + 1;
         let obsolete = log.keys();
@@ -206,7 +221,7 @@ impl Restorer {
 
     /// The stable committed offset with its metadata: one that no open transaction is about to change.
     fn committed_offset(&self, topic: &str, partition: i32) -> Result<Option<(i64, String)>, RestoreFailure> {
-        let answer: TopicPartitionList = self.committed.committed_offsets(one(topic, partition), ASK)?;
+        let answer: TopicPartitionList = self.readers.committed.committed_offsets(one(topic, partition), ASK)?;
         let element = answer
             .find_partition(topic, partition)
             .ok_or_else(|| RestoreFailure::Unsettled(format!("no answer about {topic}/{partition}")))?;
@@ -222,7 +237,7 @@ impl Restorer {
         let deadline = Instant::now() + ASK;
         loop {
             // asked by a read_committed handle, the upper end is the last stable offset
-            let (_, stable) = self.committed.fetch_watermarks(topic, partition, ASK)?;
+            let (_, stable) = self.readers.committed.fetch_watermarks(topic, partition, ASK)?;
             if stable >= high {
                 return Ok(());
             }
@@ -265,10 +280,10 @@ impl Restorer {
     ) -> Result<(), RestoreFailure> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, from)?;
-        self.committed.assign(&list)?;
+        self.readers.committed.assign(&list)?;
         let mut silence = Instant::now();
         let result = loop {
-            match self.committed.poll(Duration::from_millis(100)) {
+            match self.readers.committed.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
                     silence = Instant::now();
                     if message.partition() != partition || message.topic() != topic {
@@ -290,7 +305,7 @@ impl Restorer {
                 None => {}
             }
         };
-        self.committed.unassign()?;
+        self.readers.committed.unassign()?;
         result
     }
 
@@ -336,11 +351,11 @@ impl Restorer {
     /// Whether nothing but transaction markers lies between `position` and the partition's high watermark, and no
     /// transaction is open there: the partition is read to its end.
     pub(crate) fn is_read_to_end(&self, topic: &str, partition: i32, position: i64) -> Result<bool, RestoreFailure> {
-        let (_, high) = self.uncommitted.fetch_watermarks(topic, partition, ASK)?;
+        let (_, high) = self.readers.uncommitted.fetch_watermarks(topic, partition, ASK)?;
         if position >= high {
             return Ok(true);
         }
-        let (_, stable) = self.committed.fetch_watermarks(topic, partition, ASK)?;
+        let (_, stable) = self.readers.committed.fetch_watermarks(topic, partition, ASK)?;
         if stable < high {
             return Ok(false);
         }
@@ -354,7 +369,7 @@ impl Restorer {
 
     /// Records that wait behind `position`, transaction markers included.
     pub(crate) fn lag(&self, topic: &str, partition: i32, position: i64) -> Result<i64, KafkaError> {
-        Ok((self.uncommitted.fetch_watermarks(topic, partition, ASK)?.1 - position).max(0))
+        Ok((self.readers.uncommitted.fetch_watermarks(topic, partition, ASK)?.1 - position).max(0))
     }
 }
 
@@ -400,6 +415,7 @@ pub(crate) fn assist(
                     Ok((at_end, lag)) => (at_end, Some(lag)),
                     Err(error) => {
                         tracing::debug!(task = %id, %error, "whether the partition is read to its end is not known");
+                        restorer = None;
                         (false, None)
                     }
                 };
@@ -416,7 +432,7 @@ fn with_restorer<'a>(
     slot: &'a mut Option<Restorer>,
     worker: &Arc<Worker>,
     client: &str,
-) -> Result<&'a Restorer, RestoreFailure> {
+) -> Result<&'a mut Restorer, RestoreFailure> {
     match slot {
         Some(restorer) => Ok(restorer),
         None => Ok(slot.insert(Restorer::new(worker.clone(), client)?)),

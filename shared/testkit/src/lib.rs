@@ -18,4 +18,5 @@ mod waiting;
 
 pub use components::{brokers, clickhouse, kafka, stack, workers};
 pub use records::{Outgoing, Recorded, produce, read_committed, topic, unique};
+pub use stack::{Component, Signal};
 pub use waiting::eventually;

@@ -146,6 +146,15 @@ impl Source {
         Ok(Ok(starts))
     }
 
+    /// Asks the brokers anew where partitions are: what was learnt of those that were just restarting is else held for true
+    /// for minutes.
+    ///
+    /// # Errors
+    /// Where no broker answers.
+    pub fn look_again(&self) -> Result<(), KafkaError> {
+        self.consumer.fetch_metadata(None, ASK).map(|_| ())
+    }
+
     /// Takes partitions.
     ///
     /// # Errors

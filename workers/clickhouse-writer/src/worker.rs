@@ -191,6 +191,9 @@ impl<S: Sink> Worker<S> {
             Ok(starts) => starts?,
             Err(error) => {
                 tracing::warn!(%error, "the offsets of new partitions are asked for again");
+                if let Err(error) = self.source.look_again() {
+                    tracing::warn!(%error, "where partitions are is not known");
+                }
                 self.not_before = Instant::now() + BROKER_PAUSE;
                 return Ok(false);
             }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::{Offset, TopicPartitionList};
@@ -59,6 +59,16 @@ pub(crate) fn create_topic(prefix: &str, partitions: i32) -> String {
         topic.partitions().len() == partitions as usize && topic.partitions().iter().all(|p| p.leader() >= 0)
     });
     name
+}
+
+/// Gives a topic more partitions.
+pub(crate) fn grow(topic: &str, partitions: usize) {
+    let admin: AdminClient<DefaultClientContext> = client_config().create().expect("an admin client");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let grown = [NewPartitions::new(topic, partitions)];
+    for result in runtime.block_on(admin.create_partitions(&grown, &AdminOptions::new())).expect("an answer") {
+        result.expect("the topic has grown");
+    }
 }
 
 /// Repeats `condition` until it holds; fails the test after the deadline. `condition` itself has to block for a moment

@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 
-use crate::common::{DEADLINE, Protocol, at, create_topic, unique, wait_until};
+use crate::common::{DEADLINE, Protocol, at, create_topic, grow, unique, wait_until};
 use crate::group_member::GroupMember;
 use crate::producing::{begin, commit_cut, drain, produce, producer};
 use crate::reading::{Isolation, committed, read_partition, read_to_end, reader};
@@ -159,4 +159,22 @@ fn a_reader_that_moves_to_another_topic_does_not_hear_of_the_old_ones_end() {
         wait_until("the short topic's record came", || matches!(stable.poll(Duration::from_millis(50)), Some(Ok(_))));
         assert_eq!(read_to_end(&stable, &long, 0), many);
     }
+}
+
+/// Why a restore that fails goes on with new clients: what one has learnt while a broker came back is wrong in the same way.
+#[test]
+fn a_client_that_knows_a_topic_does_not_ask_again_whether_it_has_a_partition() {
+    let topic = create_topic("growing", 1);
+    let knowing = reader(Isolation::ReadCommitted, &unique("group"));
+    end_of(&knowing, &topic);
+    grow(&topic, 2);
+    let ask = |consumer: &BaseConsumer| {
+        consumer.fetch_watermarks(&topic, 1, DEADLINE).map_err(|error| error.rdkafka_error_code())
+    };
+    wait_until("a new client knows the partition", || {
+        ask(&reader(Isolation::ReadCommitted, &unique("group"))) == Ok((0, 0))
+    });
+    assert_eq!(ask(&knowing), Err(Some(RDKafkaErrorCode::UnknownPartition)));
+    knowing.fetch_metadata(None, DEADLINE).expect("metadata");
+    assert_eq!(ask(&knowing), Ok((0, 0)), "clickhouse-writer asks like this");
 }
