@@ -105,7 +105,7 @@ impl<S: WriteRow<E>, E: Send + 'static> Merge for GroupMerge<S, E> {
         alerts.close(end, || rows.collect(), out);
     }
 
-    /// Others have rows in the window: of what has none here, rules have missed one.
+    /// Some partition has rows in the window: where this one has none, its rules have missed it.
     fn had_groups(&mut self, end: i64, out: &mut MergeOutput) {
         self.alerts.close_without_rows(end, out);
     }

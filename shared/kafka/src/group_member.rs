@@ -140,14 +140,15 @@ impl ConsumerContext for RebalanceRecorder {
     }
 }
 
-/// A consumer in a group. Dropped, it leaves the group and gives up what it holds, whatever it had not acted upon: also
-/// where its owner fails or panics.
+/// A consumer in a group. Dropped, it gives up what it holds and leaves, whatever it had not acted upon: also where its owner
+/// fails or panics. Its partitions go to others at once; under the classic protocol, where members are static, only when
+/// the session timeout is over.
 pub struct GroupMember<C = RebalanceRecorder>(BaseConsumer<C>)
 where
     C: ConsumerContext + AsRef<RebalanceRecorder>;
 
 impl<C: ConsumerContext + AsRef<RebalanceRecorder>> GroupMember<C> {
-    /// Joins the group for `topics`, with the next poll.
+    /// Joins the group for `topics`. What it decides is recorded in polls.
     ///
     /// # Errors
     /// Where the settings or the topics are none.
@@ -180,6 +181,8 @@ impl<C: ConsumerContext + AsRef<RebalanceRecorder>> Drop for GroupMember<C> {
     fn drop(&mut self) {
         // what comes from now on is answered at once; what was recorded before is not announced again
         self.recorder().closing.store(true, Ordering::Relaxed);
+        // an assignment that was recorded and not answered, which may be empty, would be waited for; this answers it
+        let _ = self.0.incremental_assign(&TopicPartitionList::new());
         if let Ok(held) = self.0.assignment()
             && held.count() > 0
         {

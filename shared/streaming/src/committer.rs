@@ -1,6 +1,7 @@
 //! The thread that commits: folding never waits for a transaction.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,7 @@ impl Outcome {
 pub(crate) struct Committer {
     jobs: Option<Sender<Job>>,
     outcomes: Receiver<Outcome>,
+    stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -61,12 +63,13 @@ impl Committer {
         config: ClientConfig,
         topics: Arc<[String]>,
         handed_on: std::ops::Range<u16>,
-        stop: Arc<std::sync::atomic::AtomicBool>,
+        stop: Arc<AtomicBool>,
     ) -> std::io::Result<Self> {
         let (jobs, job_receiver) = bounded::<Job>(1);
         let (outcome_sender, outcomes) = bounded(1);
+        let stopping = stop.clone();
         let thread = std::thread::Builder::new().name(format!("{name}-commit")).spawn(move || {
-            let mut maker = Maker { config, topics, handed_on, stop, producer: None };
+            let mut maker = Maker { config, topics, handed_on, stop: stopping, producer: None };
             // at once: it ends what a predecessor under the same id left open, and restores wait for that
             if let Err(error) = maker.renew() {
                 tracing::warn!(error, "the first transaction tries again");
@@ -80,7 +83,7 @@ impl Committer {
                 }
             }
         })?;
-        Ok(Self { jobs: Some(jobs), outcomes, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), outcomes, stop, thread: Some(thread) })
     }
 
     /// Hands a transaction over; at most one at a time.
@@ -111,6 +114,8 @@ impl Committer {
 impl Drop for Committer {
     fn drop(&mut self) {
         self.jobs = None;
+        // its stream thread ends, and so does the instance: it must not wait for brokers that are away
+        self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -122,7 +127,7 @@ struct Maker {
     config: ClientConfig,
     topics: Arc<[String]>,
     handed_on: std::ops::Range<u16>,
-    stop: Arc<std::sync::atomic::AtomicBool>,
+    stop: Arc<AtomicBool>,
     producer: Option<Transactions>,
 }
 
@@ -166,7 +171,7 @@ impl Maker {
     /// A new producer under the same transactional id: it ends whatever its predecessor left open.
     fn renew(&mut self) -> Result<(), String> {
         self.producer = None;
-        let stopping = || self.stop.load(std::sync::atomic::Ordering::Relaxed);
+        let stopping = || self.stop.load(Ordering::Relaxed);
         let taken_over = Transactions::take_over(&self.config, stopping);
         self.producer = Some(taken_over.map_err(|error| format!("transactions cannot be initialised: {error}"))?);
         Ok(())

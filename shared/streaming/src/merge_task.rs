@@ -18,11 +18,13 @@ struct Open<S> {
     groups: BTreeMap<Box<[u8]>, S>,
     /// Whether a fold has told that there are groups, here or in other merge partitions.
     has_groups: bool,
+    /// What the groups take, estimated.
+    bytes: u64,
 }
 
 impl<S> Default for Open<S> {
     fn default() -> Self {
-        Self { groups: BTreeMap::new(), has_groups: false }
+        Self { groups: BTreeMap::new(), has_groups: false, bytes: 0 }
     }
 }
 
@@ -35,7 +37,6 @@ pub(crate) struct MergeTask<M: Merge> {
     progress: Progress,
     windows: BTreeMap<i64, Open<M::Summary>>,
     out: MergeOutput,
-    bytes: u64,
     /// Keys of history that the operator has forgotten, with the offset behind which it had: a snapshot at or behind that
     /// needs it no more.
     forgotten: Vec<(i64, String)>,
@@ -74,7 +75,6 @@ impl<M: Merge> MergeTask<M> {
             progress: Progress { announced: vec![None; source_partitions], closed: None, rows: 0 },
             windows: BTreeMap::new(),
             out: MergeOutput::default(),
-            bytes: 0,
             forgotten: Vec::new(),
         }
     }
@@ -113,11 +113,11 @@ impl<M: Merge> MergeTask<M> {
 
     fn add(&mut self, end: i64, group: &[u8], summary: &[u8]) -> Result<(), String> {
         let decoded = self.merge.decode(summary).map_err(|error| error.to_string())?;
-        let Open { groups, .. } = open(&mut self.windows, self.progress.closed, end)?;
+        let Open { groups, bytes, .. } = open(&mut self.windows, self.progress.closed, end)?;
         match groups.get_mut(group) {
             Some(existing) => self.merge.merge(existing, decoded),
             None => {
-                self.bytes += (group.len() + size_of::<M::Summary>() + summary.len()) as u64;
+                *bytes += (group.len() + size_of::<M::Summary>() + summary.len()) as u64;
                 groups.insert(group.into(), decoded);
             }
         }
@@ -131,16 +131,13 @@ impl<M: Merge> MergeTask<M> {
         }
         let before = (self.out.records.len() as u64, self.out.asides);
         while let Some(entry) = self.windows.first_entry().filter(|entry| *entry.key() <= watermark) {
-            let (end, Open { groups, has_groups }) = entry.remove_entry();
+            let (end, Open { groups, has_groups, .. }) = entry.remove_entry();
             if !groups.is_empty() {
                 self.merge.close(end, groups, &mut self.out);
             }
             if has_groups {
                 self.merge.had_groups(end, &mut self.out);
             }
-        }
-        if self.windows.is_empty() {
-            self.bytes = 0;
         }
         self.progress.rows += (self.out.records.len() as u64 - before.0) - (self.out.asides - before.1);
         self.progress.closed = Some(watermark);
@@ -210,9 +207,12 @@ impl<M: Merge> Task for MergeTask<M> {
     }
 
     fn size(&self) -> StateSize {
-        let keys: u64 = self.windows.values().map(|open| open.groups.len() as u64).sum();
-        let kept = self.merge.size();
-        StateSize { keys: keys + kept.keys, bytes: self.bytes + kept.bytes }
+        let mut size = self.merge.size();
+        for open in self.windows.values() {
+            size.keys += open.groups.len() as u64;
+            size.bytes += open.bytes;
+        }
+        size
     }
 
     fn open_windows(&self) -> usize {
@@ -250,7 +250,6 @@ impl<M: Merge> Task for MergeTask<M> {
         let (frames, operator) = split_header(rest)?;
         let progress: Progress = postcard::from_bytes(header).map_err(|error| RestoreError(error.to_string()))?;
         self.windows.clear();
-        self.bytes = 0;
         self.progress.closed = None;
         self.take_in(frames).map_err(RestoreError)?;
         self.progress = progress;

@@ -43,6 +43,7 @@ fn a_broker_that_stands_still_delays_rows_and_changes_none() {
     reader.assign(&all).unwrap();
     publish(&events[20_000..]);
     let broker = testkit::kafka();
+    assert_eq!(testkit::brokers(), broker.brokers(), "the outage is one of a broker that is tested against");
     broker.signal_component(Component::Kafka, Signal::Suspend).unwrap();
     std::thread::sleep(STANDSTILL);
     broker.signal_component(Component::Kafka, Signal::Resume).unwrap();

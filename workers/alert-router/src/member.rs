@@ -21,7 +21,7 @@ pub enum Decision {
 }
 
 /// A member of the group whose one partition makes an instance the active one. It reads nothing. Dropped, it leaves the
-/// group: another instance becomes the active one at once.
+/// group, and another instance becomes the active one, as [`GroupMember`] says when.
 pub struct Member {
     consumer: GroupMember,
 }

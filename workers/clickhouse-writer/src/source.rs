@@ -74,7 +74,7 @@ impl ConsumerContext for Recorder {
     }
 }
 
-/// A member of the group; dropped, it leaves it, and the partitions go to the other members at once.
+/// A member of the group; dropped, it leaves it, as [`GroupMember`] says.
 pub struct Source {
     consumer: GroupMember<Recorder>,
 }

@@ -115,7 +115,7 @@ fn groups(scattered: &str) -> BTreeMap<Box<[u8]>, WithExample<Summary>> {
 }
 
 /// Domain, reason and end of the window of each alert of a rule for domains that are silent for three minutes, where the
-/// last of three domains is for ten; that one's merge partition has no other.
+/// last of three domains is for ten.
 fn told_of_silence(partitions: usize, merge_partitions: usize) -> Vec<(String, String, i64)> {
     let rules = [
         r#"alerts.rules.silent={ kind = "absence", match = { domain = "d*" }, every = "1m", windows = 3 }"#,

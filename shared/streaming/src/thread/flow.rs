@@ -187,6 +187,6 @@ fn ask_for_end(requests: &Sender<Request>, slot: &mut Slot, position: i64, now: 
     slot.idleness.asked = true;
     slot.idleness.last_asked = now;
     let (id, assignment, input_topic) = (slot.id, slot.assignment, slot.input_topic.clone());
-    // without an assistant the thread is ending anyway
+    // without an assistant the thread ends when it looks for answers
     let _ = requests.send(Request::CheckEnd { id, assignment, input_topic, position });
 }

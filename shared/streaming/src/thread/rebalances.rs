@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use crossbeam_channel::TryRecvError;
 use kafka::{Partitions, Rebalance};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
@@ -127,7 +128,12 @@ impl StreamThread {
     }
 
     pub(super) fn take_replies(&mut self) -> anyhow::Result<()> {
-        while let Ok(reply) = self.replies.try_recv() {
+        loop {
+            let reply = match self.replies.try_recv() {
+                Ok(reply) => reply,
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => bail!("the assistant thread has panicked"),
+            };
             match reply {
                 Reply::Restored { id, assignment, result } => {
                     let Some(index) = self.slot_of(id, assignment) else { continue };
@@ -157,7 +163,6 @@ impl StreamThread {
                 }
             }
         }
-        Ok(())
     }
 
     fn restored(&mut self, index: usize, restored: Restored) -> anyhow::Result<()> {
