@@ -90,15 +90,12 @@ pub enum Rebalance {
 #[derive(Debug, Default)]
 pub struct RebalanceRecorder {
     events: Mutex<VecDeque<Rebalance>>,
+    /// Whether the group waits for an answer to an assignment.
+    is_asked: AtomicBool,
     closing: AtomicBool,
 }
 
 impl RebalanceRecorder {
-    /// The oldest rebalance that was not acted upon.
-    pub fn next(&self) -> Option<Rebalance> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-
     /// For contexts that hold a recorder: their [`ConsumerContext::rebalance`].
     pub fn record<C: ConsumerContext>(
         &self,
@@ -112,6 +109,7 @@ impl RebalanceRecorder {
             let _ = if assigned { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
             return;
         }
+        self.is_asked.store(assigned, Ordering::Relaxed);
         let partitions = Partitions::of(list);
         let event = if assigned { Rebalance::Assign(partitions) } else { Rebalance::Revoke(partitions) };
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
@@ -161,7 +159,16 @@ impl<C: ConsumerContext + AsRef<RebalanceRecorder>> GroupMember<C> {
     /// The oldest rebalance that was not acted upon.
     #[must_use]
     pub fn next_rebalance(&self) -> Option<Rebalance> {
-        self.recorder().next()
+        self.recorder().events.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Takes partitions, which answers an assignment; an empty one wants its answer too.
+    ///
+    /// # Errors
+    /// As librdkafka says.
+    pub fn incremental_assign(&self, partitions: &TopicPartitionList) -> Result<(), KafkaError> {
+        self.recorder().is_asked.store(false, Ordering::Relaxed);
+        self.0.incremental_assign(partitions)
     }
 
     fn recorder(&self) -> &RebalanceRecorder {
@@ -181,8 +188,11 @@ impl<C: ConsumerContext + AsRef<RebalanceRecorder>> Drop for GroupMember<C> {
     fn drop(&mut self) {
         // what comes from now on is answered at once; what was recorded before is not announced again
         self.recorder().closing.store(true, Ordering::Relaxed);
-        // an assignment that was recorded and not answered, which may be empty, would be waited for; this answers it
-        let _ = self.0.incremental_assign(&TopicPartitionList::new());
+        // an assignment that was not answered, which may be empty, would be waited for; where there is none, an answer would
+        // spoil what is under way instead
+        if self.recorder().is_asked.load(Ordering::Relaxed) {
+            let _ = self.0.incremental_assign(&TopicPartitionList::new());
+        }
         if let Ok(held) = self.0.assignment()
             && held.count() > 0
         {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::frame::{Frame, Frames, write_groups, write_summary};
+
 /// Records for output topics, in one arena.
 #[derive(Debug, Default, Clone)]
 pub struct OutputBuffer {
@@ -205,7 +207,7 @@ impl FoldOutput {
         } else {
             (xxhash_rust::xxh64::xxh64(merge_key, 0) % self.frames.len() as u64) as usize
         };
-        crate::frame::write_summary(&mut self.frames[partition], end, group, write);
+        write_summary(&mut self.frames[partition], end, group, write);
     }
 
     /// Tells all merge partitions that the window that ends at `end` has groups, so that those with none of them can count
@@ -213,7 +215,7 @@ impl FoldOutput {
     pub fn tell_of_groups(&mut self, end: i64) {
         // one alone has them all
         if self.frames.len() > 1 {
-            self.frames.iter_mut().for_each(|frames| crate::frame::write_groups(frames, end));
+            self.frames.iter_mut().for_each(|frames| write_groups(frames, end));
         }
     }
 
@@ -243,22 +245,23 @@ impl FoldOutput {
 
     /// The windows of which was told that they have groups, as (merge partition, window end): for tests of operators.
     pub fn told_of_groups(&self) -> impl Iterator<Item = (usize, i64)> {
-        self.frames.iter().enumerate().flat_map(|(partition, frames)| {
-            crate::frame::Frames::new(frames).filter_map(move |frame| match frame {
-                Ok(crate::frame::Frame::Groups { end }) => Some((partition, end)),
-                _ => None,
-            })
+        self.read_frames().filter_map(|(partition, frame)| match frame {
+            Frame::Groups { end } => Some((partition, end)),
+            _ => None,
         })
     }
 
     /// The summaries emitted so far as (merge partition, window end, group, bytes): for tests of operators.
     pub fn summaries(&self) -> impl Iterator<Item = (usize, i64, &[u8], &[u8])> {
-        self.frames.iter().enumerate().flat_map(|(partition, frames)| {
-            crate::frame::Frames::new(frames).filter_map(move |frame| match frame {
-                Ok(crate::frame::Frame::Summary { end, group, summary }) => Some((partition, end, group, summary)),
-                _ => None,
-            })
+        self.read_frames().filter_map(|(partition, frame)| match frame {
+            Frame::Summary { end, group, summary } => Some((partition, end, group, summary)),
+            _ => None,
         })
+    }
+
+    fn read_frames(&self) -> impl Iterator<Item = (usize, Frame<'_>)> {
+        let partitions = self.frames.iter().enumerate();
+        partitions.flat_map(|(partition, frames)| Frames::new(frames).flatten().map(move |frame| (partition, frame)))
     }
 }
 

@@ -237,12 +237,13 @@ fn dropping_a_member_that_ignored_an_assignment_does_not_hang(protocol: Protocol
     owner.own(1);
     let ignoring = match protocol {
         Protocol::Classic => GroupMember::join(protocol, &group, &topics[1], &[]),
-        Protocol::Consumer => GroupMember::join(protocol, &group, &topics[0], &[]),
+        Protocol::Consumer => {
+            let member = GroupMember::join(protocol, &group, &topics[0], &[]);
+            member.own(1);
+            member.consumer.subscribe(&[&topics[1]]).expect("subscribed");
+            member
+        }
     };
-    if protocol == Protocol::Consumer {
-        ignoring.own(1);
-        ignoring.consumer.subscribe(&[&topics[1]]).expect("subscribed");
-    }
     let mut is_empty = false;
     wait_until("an empty assignment is recorded", || {
         owner.tick();
