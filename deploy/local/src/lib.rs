@@ -44,6 +44,7 @@ mod workspace;
 pub use component::{Component, Components};
 pub use home::{DetachedStack, Running, remove_data};
 pub use options::{Load, Options, Ports};
+pub use ports::free_port;
 pub use processes::{Exit, Launch, Process, Signal, ThrowAwayDirectory};
 pub use progress::Progress;
 pub use stack::Stack;

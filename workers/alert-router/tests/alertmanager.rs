@@ -8,8 +8,6 @@ mod peers;
 mod rig;
 mod support;
 
-use std::net::TcpListener;
-
 use records::{Alert, AlertState};
 use rig::{DEADLINE, Rig, get};
 use serde_json::Value;
@@ -36,7 +34,7 @@ fn shown(url: &str) -> Option<Vec<Value>> {
 
 #[test]
 fn an_alert_is_shown_while_it_fires_and_its_end_is_told_on() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = stack::free_port().unwrap();
     let url = format!("http://127.0.0.1:{port}");
     let routes = format!(
         r#"

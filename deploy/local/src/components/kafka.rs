@@ -114,7 +114,7 @@ pub(super) fn launch(place: &Place, port: u16) -> Result<Launch> {
         fs::write(data.join("meta.properties"), meta)?;
     }
     let properties = home.join("server.properties");
-    fs::write(&properties, server_properties(&data, port, ports::free()?))?;
+    fs::write(&properties, server_properties(&data, port, ports::free_port_beside(port)?))?;
     let logging = home.join("log4j2.properties");
     fs::write(&logging, LOGGING)?;
 

@@ -103,11 +103,12 @@ pub(crate) fn start(component: Component, place: &Place, wanted: Option<u16>) ->
                 bail!("port {port}, given for {component}, is taken on 127.0.0.1: choose another one")
             }
             Some(port) => port,
-            None => ports::free()?,
+            None => ports::free_port()?,
         };
         match start_at(component, place, port) {
             Ok(process) => return Ok((process, port)),
-            Err(Failure::PortTaken) if wanted.is_none() && attempt < PORT_ATTEMPTS => attempt += 1,
+            // with a given port too: the component may have another one beside it
+            Err(Failure::PortTaken) if attempt < PORT_ATTEMPTS => attempt += 1,
             Err(Failure::PortTaken) => bail!("port {port} for {component} was taken by another process meanwhile"),
             Err(Failure::Other(error)) => return Err(error),
         }

@@ -1,13 +1,13 @@
 //! The worker processes of a replay: started, killed and started again, and at last asked to stop.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::settings::Setting;
-use crate::{Exit, Worker};
+use crate::{Exit, Worker, ports};
 
 /// How long a worker may take to commit and leave when it is asked to stop.
 const GOODBYE: Duration = Duration::from_secs(40);
@@ -68,7 +68,7 @@ impl Fleet {
         arguments: Vec<String>,
         configuration: impl FnOnce(u16) -> String,
     ) -> Result<()> {
-        let http = free_port()?;
+        let http = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free_port()?));
         let configuration = configuration(http.port());
         let process = Worker::spawn(binary, name, &configuration, &arguments, &self.directory)?;
         self.instances.push(Instance {
@@ -215,10 +215,4 @@ fn describe(exit: Exit) -> String {
         (None, Some(signal)) => format!("signal {signal}"),
         (None, None) => "an unknown status".to_owned(),
     }
-}
-
-/// A loopback port that was free a moment ago.
-fn free_port() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback port is free")?;
-    Ok(listener.local_addr()?)
 }

@@ -1,7 +1,6 @@
 //! The router's binary on a real broker.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
@@ -89,7 +88,7 @@ impl Rig {
     }
 
     pub(crate) fn start(&self, instance: &str) -> Instance {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = stack::free_port().unwrap();
         let config = self.config(instance, port);
         let arguments = ["--create-topics".to_owned()];
         let worker = Worker::spawn(Path::new(BINARY), instance, &config, &arguments, self.directory.path()).unwrap();

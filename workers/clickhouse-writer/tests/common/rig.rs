@@ -1,7 +1,6 @@
 //! The writer's binary between a real broker, the real ClickHouse engine and a small registry.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -124,7 +123,7 @@ impl Rig {
 
     /// Starts an instance; the topics are created if they are missing.
     pub(crate) fn start(&self, instance: &str) -> Instance {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = stack::free_port().unwrap();
         let arguments = ["--create-topics".to_owned()];
         let config = self.config(instance, port);
         let worker = Worker::spawn(Path::new(BINARY), instance, &config, &arguments, self.directory.path()).unwrap();

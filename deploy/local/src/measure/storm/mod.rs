@@ -168,7 +168,7 @@ impl Measurement<'_> {
             unrelated::RULE
         );
         if self.case.pager {
-            let down = ports::free()?;
+            let down = ports::free_port()?;
             routes += &format!(
                 r#"
                 [[route.routes]]
