@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::{self, Display, Formatter};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -87,11 +87,15 @@ pub enum Rebalance {
 }
 
 /// Records rebalances for a loop to act upon.
+///
+/// Each wants one answer, which is a call of `incremental_assign` or `incremental_unassign`. Without it a client never closes,
+/// and with a second one perhaps neither: a call that comes when the group is already left librdkafka (2.12.1) drops, and its
+/// caller waits for ever.
 #[derive(Debug, Default)]
 pub struct RebalanceRecorder {
     events: Mutex<VecDeque<Rebalance>>,
-    /// Whether the group waits for an answer to an assignment.
-    is_asked: AtomicBool,
+    /// The newest one, while it has no answer.
+    unanswered: Mutex<Option<Rebalance>>,
     closing: AtomicBool,
 }
 
@@ -109,10 +113,14 @@ impl RebalanceRecorder {
             let _ = if assigned { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
             return;
         }
-        self.is_asked.store(assigned, Ordering::Relaxed);
         let partitions = Partitions::of(list);
         let event = if assigned { Rebalance::Assign(partitions) } else { Rebalance::Revoke(partitions) };
+        *self.unanswered() = Some(event.clone());
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+    }
+
+    fn unanswered(&self) -> MutexGuard<'_, Option<Rebalance>> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -167,8 +175,17 @@ impl<C: ConsumerContext + AsRef<RebalanceRecorder>> GroupMember<C> {
     /// # Errors
     /// As librdkafka says.
     pub fn incremental_assign(&self, partitions: &TopicPartitionList) -> Result<(), KafkaError> {
-        self.recorder().is_asked.store(false, Ordering::Relaxed);
+        self.recorder().unanswered().take_if(|rebalance| matches!(rebalance, Rebalance::Assign(_)));
         self.0.incremental_assign(partitions)
+    }
+
+    /// Gives partitions up, which answers a revocation.
+    ///
+    /// # Errors
+    /// As librdkafka says.
+    pub fn incremental_unassign(&self, partitions: &TopicPartitionList) -> Result<(), KafkaError> {
+        self.recorder().unanswered().take_if(|rebalance| matches!(rebalance, Rebalance::Revoke(_)));
+        self.0.incremental_unassign(partitions)
     }
 
     fn recorder(&self) -> &RebalanceRecorder {
@@ -186,18 +203,15 @@ impl<C: ConsumerContext + AsRef<RebalanceRecorder>> Deref for GroupMember<C> {
 
 impl<C: ConsumerContext + AsRef<RebalanceRecorder>> Drop for GroupMember<C> {
     fn drop(&mut self) {
-        // what comes from now on is answered at once; what was recorded before is not announced again
+        // what comes from now on is answered at once, also that what is held is to be given up
         self.recorder().closing.store(true, Ordering::Relaxed);
-        // an assignment that was not answered, which may be empty, would be waited for; where there is none, an answer would
-        // spoil what is under way instead
-        if self.recorder().is_asked.load(Ordering::Relaxed) {
-            let _ = self.0.incremental_assign(&TopicPartitionList::new());
-        }
-        if let Ok(held) = self.0.assignment()
-            && held.count() > 0
-        {
-            let _ = self.0.incremental_unassign(&held);
-        }
+        // what came before is not announced again
+        let unanswered = self.recorder().unanswered().take();
+        let _ = match unanswered {
+            None => Ok(()),
+            Some(Rebalance::Assign(_)) => self.0.incremental_assign(&TopicPartitionList::new()),
+            Some(Rebalance::Revoke(partitions)) => self.0.incremental_unassign(&partitions.list()),
+        };
     }
 }
 
