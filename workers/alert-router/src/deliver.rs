@@ -20,7 +20,7 @@ pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 /// Header: `sha256=` and the HMAC-SHA256 of the body, in hexadecimal.
 pub const SIGNATURE: &str = "X-Recwatch-Signature-256";
 
-/// What an answer says is cut behind as many characters.
+/// What an answer says is cut behind as many bytes, and no more is read.
 const MAX_ANSWER: usize = 500;
 
 /// An attempt's end.
@@ -137,12 +137,24 @@ impl Http {
                     answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
                 let said: String = match status.is_success() {
                     true => String::new(),
-                    false => answer.text().await.unwrap_or_default().chars().take(MAX_ANSWER).collect(),
+                    false => beginning(answer).await,
                 };
                 (verdict(status, retry_after.as_deref(), &said), Some(status.as_u16()))
             }
         }
     }
+}
+
+/// What an answer says first.
+async fn beginning(mut answer: reqwest::Response) -> String {
+    let mut said = Vec::new();
+    while said.len() < MAX_ANSWER
+        && let Ok(Some(chunk)) = answer.chunk().await
+    {
+        said.extend_from_slice(&chunk);
+    }
+    said.truncate(MAX_ANSWER);
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 /// What a status means: what has to change before a repetition helps.

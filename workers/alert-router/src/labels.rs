@@ -1,6 +1,8 @@
 //! The labels of an alert: what routes, silences and inhibitions look at.
 
-use records::{Alert, Text};
+use std::borrow::Cow;
+
+use records::Alert;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::matcher::Matcher;
@@ -11,22 +13,20 @@ pub struct Labels<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Labels<'a> {
     /// `rule`, `kind`, `severity`, `worker`, `metric` and the dimensions of the alert's group. A dimension of one of these
-    /// names is left out: the alert's own word counts.
+    /// names is called `exported_kind` and so on, as Prometheus does with labels that are taken.
     #[must_use]
     pub fn of(alert: &'a Alert<'_>) -> Self {
         let own = [
-            ("kind", &alert.kind),
-            ("metric", &alert.metric),
-            ("rule", &alert.rule),
-            ("severity", &alert.severity),
-            ("worker", &alert.worker),
+            ("kind", "exported_kind", &alert.kind),
+            ("metric", "exported_metric", &alert.metric),
+            ("rule", "exported_rule", &alert.rule),
+            ("severity", "exported_severity", &alert.severity),
+            ("worker", "exported_worker", &alert.worker),
         ];
-        let text = |(name, value): (&'a str, &'a Text<'_>)| (name, value.as_str());
-        let mut labels: Vec<(&str, &str)> = own.into_iter().map(text).collect();
+        let mut labels: Vec<(&str, &str)> = own.iter().map(|(name, _, value)| (*name, value.as_str())).collect();
         for label in &alert.group {
-            if labels.iter().all(|(name, _)| *name != label.name.as_str()) {
-                labels.push((&label.name, &label.value));
-            }
+            let taken = own.iter().find(|(name, ..)| *name == label.name.as_str());
+            labels.push((taken.map_or(label.name.as_str(), |(_, exported, _)| *exported), &label.value));
         }
         labels.retain(|(_, value)| !value.is_empty());
         labels.sort_unstable();
@@ -62,7 +62,7 @@ impl<'a> Labels<'a> {
         let mut text = String::from("{");
         for (name, value) in self.iter().filter(|(name, _)| names.has(name)) {
             let comma = if text.len() > 1 { ", " } else { "" };
-            text.push_str(&format!("{comma}{name}={value:?}"));
+            text.push_str(&format!("{comma}{name}={:?}", bounded(value, MAX_VALUE)));
         }
         text.push('}');
         text
@@ -94,6 +94,20 @@ impl<'a> Labels<'a> {
     }
 }
 
+/// What people are told of a label's value, in bytes at most: whole records of values must not become notifications that no
+/// topic takes.
+pub const MAX_VALUE: usize = 1000;
+
+/// The text, or of a longer one its beginning and a hash of all of it: different texts stay different.
+#[must_use]
+pub fn bounded(text: &str, bytes: usize) -> Cow<'_, str> {
+    if text.len() <= bytes {
+        return Cow::Borrowed(text);
+    }
+    let beginning = &text[..text.floor_char_boundary(bytes)];
+    Cow::Owned(format!("{beginning}…{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes())))
+}
+
 /// The labels that tell groups apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupBy {
@@ -111,5 +125,33 @@ impl GroupBy {
             Self::All => true,
             Self::Names(names) => names.iter().any(|found| found == name),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use records::AlertLabel;
+
+    use super::{Labels, bounded};
+    use crate::core::tests::alert;
+
+    #[test]
+    fn a_dimension_whose_name_is_taken_has_another_one() {
+        let mut alert = alert(1, "drift", "warning", "a");
+        alert.group = vec![
+            AlertLabel { name: "kind".into(), value: "self".into() },
+            AlertLabel { name: "domain".into(), value: "b".into() },
+        ];
+        let labels = Labels::of(&alert);
+        assert_eq!((labels.get("kind"), labels.get("exported_kind"), labels.get("domain")), ("threshold", "self", "b"));
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters_and_stay_different() {
+        assert_eq!(bounded("short", 5), "short");
+        let (left, right) = (format!("ää{}", "x".repeat(9)), format!("ää{}", "y".repeat(9)));
+        let cut = [bounded(&left, 3), bounded(&right, 3)];
+        assert!(cut.iter().all(|text| text.starts_with("ä…") && text.len() == 2 + 3 + 16), "{cut:?}");
+        assert_ne!(cut[0], cut[1]);
     }
 }

@@ -1,5 +1,6 @@
 //! What the router counts. Every name stands here; log lines that belong to a counter are written beside it.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use rdkafka::message::{Message as _, OwnedMessage};
+use records::Reason;
 use service::{LatencyHistogram, Metrics as Registry, Throttle};
 
 use crate::core::changes::{Letter, REASONS};
@@ -60,14 +63,17 @@ pub struct Metrics {
     pending: Family<ReceiverLabels, Gauge>,
     commit_seconds: LatencyHistogram,
     takeovers: Counter,
+    stalled: Gauge<f64, AtomicU64>,
     failure_log: Option<Mutex<Throttle>>,
+    unreadable_log: Option<Mutex<Throttle>>,
 }
 
 impl Metrics {
     /// Registers everything.
     #[must_use]
     pub fn new(registry: &Registry, receivers: &[String]) -> Self {
-        let metrics = Self { failure_log: Some(Mutex::new(Throttle::new(Duration::from_secs(10)))), ..Self::default() };
+        let log = || Some(Mutex::new(Throttle::new(Duration::from_secs(10))));
+        let metrics = Self { failure_log: log(), unreadable_log: log(), ..Self::default() };
         registry.register("alert_router", |registry| {
             registry.register(
                 "active",
@@ -116,12 +122,20 @@ impl Metrics {
                 "Notifications that a receiver has not taken yet",
                 metrics.pending.clone(),
             );
+            registry.register(
+                "stalled_seconds",
+                "How long the next record has waited for the schema registry, 0 where none does",
+                metrics.stalled.clone(),
+            );
             registry.register("commit_seconds", "Time of a transaction", metrics.commit_seconds.clone());
         });
+        // a first one is seen to be one more than none, here and below
+        for reason in Reason::ALL {
+            let _ = metrics.dead_letters.get_or_create(&ReasonLabels { reason: reason.name() });
+        }
         for receiver in receivers {
             let labels = ReceiverLabels { receiver: receiver.clone() };
             let _ = (metrics.notifications.get_or_create(&labels), metrics.pending.get_or_create(&labels));
-            // a first one is seen to be one more than none
             for reason in REASONS {
                 let _ = metrics.given_up.get_or_create(&LetterLabels { receiver: receiver.clone(), reason });
             }
@@ -137,6 +151,7 @@ impl Metrics {
             tracing::info!("this instance is the active one");
         } else {
             self.holds(&Stats::default(), 0, &[]);
+            self.stalled(Duration::ZERO);
             self.waiting.clear();
             self.pending.clear();
         }
@@ -145,6 +160,19 @@ impl Metrics {
     /// Records were read.
     pub fn read(&self, topic: &str, records: u64) {
         self.records_read.get_or_create(&TopicLabels { topic: topic.to_owned() }).inc_by(records);
+    }
+
+    /// The next record has waited for the schema registry for so long.
+    pub fn stalled(&self, waited: Duration) {
+        self.stalled.set(waited.as_secs_f64());
+    }
+
+    /// A record cannot be read: nobody is told of it.
+    pub fn unreadable(&self, message: &OwnedMessage, reason: &str, text: &str) {
+        if let Some(left_out) = pass(self.unreadable_log.as_ref()) {
+            let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+            tracing::error!(topic, partition, offset, reason, text, left_out, "a record goes to the dead letters");
+        }
     }
 
     /// A record that could not be read was dead-lettered; in a transaction that is committed.
@@ -170,9 +198,7 @@ impl Metrics {
         };
         let labels = AttemptLabels { receiver: receiver.to_owned(), status: answer.status.unwrap_or_default() };
         self.notification_failures.get_or_create(&labels).inc();
-        if let Some(log) = &self.failure_log
-            && let Some(left_out) = log.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now())
-        {
+        if let Some(left_out) = pass(self.failure_log.as_ref()) {
             tracing::warn!(receiver, message, left_out, "a notification was not taken");
         }
     }
@@ -206,6 +232,11 @@ impl Metrics {
     }
 }
 
+/// Whether a line may be written, and how many were left out since the last one.
+fn pass(log: Option<&Mutex<Throttle>>) -> Option<u64> {
+    log?.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now())
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -222,6 +253,7 @@ mod tests {
         metrics.active(true);
         metrics.read("t", 2);
         metrics.dead_letter("undecodable");
+        metrics.stalled(Duration::from_millis(1500));
         let failed = Outcome::Failed { message: String::new(), reached: true, retry_after: None };
         metrics.answered("pager", &Answer { outcome: failed, status: Some(503), took: Duration::ZERO });
         metrics.answered("pager", &Answer { outcome: Outcome::Delivered, status: Some(200), took: Duration::ZERO });
@@ -236,6 +268,8 @@ mod tests {
             r#"recwatch_alert_router_notification_failures_total{receiver="pager",status="503"} 1"#,
             "recwatch_alert_router_alerts_firing 3",
             "recwatch_alert_router_silences 6",
+            "recwatch_alert_router_stalled_seconds 1.5",
+            r#"recwatch_alert_router_dead_letters_total{reason="bad_value"} 0"#,
             r#"recwatch_alert_router_receiver_waiting_groups{receiver="pager"} 4"#,
             r#"recwatch_alert_router_receiver_pending_notifications{receiver="pager"} 5"#,
         ] {

@@ -1,19 +1,25 @@
 //! What receivers are told, as JSON: Alertmanager's webhook payload of version 4, the alerts of its API v2, and PagerDuty's
 //! events of version 2.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use records::Alert;
 use serde_json::{Value, json};
 
 use crate::civil::rfc3339;
-use crate::labels::{GroupBy, Labels};
+use crate::labels::{GroupBy, Labels, MAX_VALUE, bounded};
 
 /// How Go writes a time that is none.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// No body gets larger: alerts beyond are counted in `truncatedAlerts`, or told by a notification of their own.
+/// So large are all alerts of a body, but for a single one: alerts beyond are counted in `truncatedAlerts`, or told by a
+/// notification of their own.
 const MAX_BODY: usize = 512 * 1024;
+/// No body gets larger: Kafka's default for `max.message.bytes`, without room for a key and headers.
+pub const LARGEST_NOTIFICATION: usize = 1_000_000;
+/// What is told of an annotation, in bytes at most.
+const MAX_ANNOTATION: usize = 4000;
 
 /// What PagerDuty takes as a summary, in characters.
 const MAX_SUMMARY: usize = 1024;
@@ -59,16 +65,16 @@ impl Notification {
     /// Adds an alert; `false` where it does not fit any more. The first one always fits.
     pub fn add(&mut self, alert: &Alert<'_>, labels: &Labels<'_>, group_by: &GroupBy, firing: bool) -> bool {
         let entry = Entry::of(alert, labels, firing);
-        let texts = |(name, value): (usize, usize)| name + value + 6;
-        let size: usize = entry.labels.iter().map(|(name, value)| texts((name.len(), value.len()))).sum::<usize>()
-            + entry.annotations.iter().map(|(name, value)| texts((name.len(), value.len()))).sum::<usize>()
-            + 200;
+        let labels_size: usize = entry.labels.iter().map(|(name, value)| size_of(name) + size_of(value)).sum();
+        let annotations_size: usize =
+            entry.annotations.iter().map(|(name, value)| size_of(name) + size_of(value)).sum();
+        let size = labels_size + annotations_size + 200;
         if !self.entries.is_empty() && self.size + size > MAX_BODY {
             return false;
         }
         if self.entries.is_empty() {
             let of_group = labels.iter().filter(|(name, _)| group_by.has(name));
-            self.group_labels = of_group.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            self.group_labels = of_group.map(named).collect();
         }
         self.size += size;
         self.entries.push(entry);
@@ -200,10 +206,9 @@ impl Notification {
 
 impl Entry {
     fn of(alert: &Alert<'_>, labels: &Labels<'_>, firing: bool) -> Self {
-        let mut named: BTreeMap<String, String> =
-            labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let mut labels: BTreeMap<String, String> = labels.iter().map(named).collect();
         // what Alertmanager's own pages and templates call an alert
-        named.entry("alertname".to_owned()).or_insert_with(|| alert.rule.to_string());
+        labels.entry("alertname".to_owned()).or_insert_with(|| bounded(&alert.rule, MAX_VALUE).into_owned());
         let mut annotations = BTreeMap::from([
             ("summary", alert.summary.to_string()),
             ("reason", alert.reason.to_string()),
@@ -230,10 +235,15 @@ impl Entry {
         if let Some(traceparent) = &alert.traceparent {
             annotations.insert("traceparent", traceparent.to_string());
         }
+        for text in annotations.values_mut() {
+            if let Cow::Owned(shorter) = bounded(text, MAX_ANNOTATION) {
+                *text = shorter;
+            }
+        }
         Self {
             firing,
             fingerprint: alert.fingerprint.to_string(),
-            labels: named,
+            labels,
             annotations,
             severity: alert.severity.to_string(),
             started_at: alert.started_at,
@@ -244,6 +254,21 @@ impl Entry {
     fn summary(&self) -> &str {
         self.annotations.get("summary").map_or("", String::as_str)
     }
+}
+
+/// A label as it is told.
+fn named((name, value): (&str, &str)) -> (String, String) {
+    (bounded(name, MAX_VALUE).into_owned(), bounded(value, MAX_VALUE).into_owned())
+}
+
+/// A text's size in JSON, with what stands between it and the next one.
+fn size_of(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum::<usize>() + 3
 }
 
 /// The text's first characters.
@@ -298,7 +323,7 @@ mod tests {
     use records::{Alert, AlertState};
     use serde_json::Value;
 
-    use super::{Frame, Notification};
+    use super::{Frame, LARGEST_NOTIFICATION, Notification};
     use crate::labels::{GroupBy, Labels};
 
     const FRAME: Frame<'_> = Frame {
@@ -428,14 +453,28 @@ mod tests {
         assert!(summary.ends_with(" more)"), "{summary}");
     }
 
+    /// Control characters take six bytes each. They stand in the alert's labels, those of the group and the common ones.
     #[test]
-    fn alerts_that_would_make_the_body_too_large_are_left_out() {
-        let mut notification = Notification::default();
+    fn no_notification_is_larger_than_a_topic_takes() {
         let mut alert = example();
-        alert.summary = "x".repeat(600_000).into();
+        let text = "\u{1}".repeat(100_000);
+        alert.summary = text.as_str().into();
+        alert.rule = text.as_str().into();
+        for label in &mut alert.group {
+            label.value = text.as_str().into();
+        }
+        for attribution in &mut alert.attribution {
+            attribution.values = text.as_str().into();
+        }
         let labels = Labels::of(&alert);
-        assert!(notification.add(&alert, &labels, &GroupBy::All, true), "one always fits");
-        assert!(!notification.add(&alert, &labels, &GroupBy::All, true));
-        assert_eq!(notification.len(), 1);
+        let group_key = labels.selected(&GroupBy::All);
+        let mut notification = Notification::default();
+        while notification.add(&alert, &labels, &GroupBy::All, true) {}
+        assert!(notification.len() > 1);
+        let frame = Frame { group_key: &group_key, ..FRAME };
+        for body in [notification.webhook(&frame), notification.alertmanager(&frame, 0, 0)] {
+            let size = body.to_string().len() + group_key.len();
+            assert!((400_000..LARGEST_NOTIFICATION).contains(&size), "{size} bytes");
+        }
     }
 }

@@ -69,7 +69,16 @@ pub fn run(parts: &Arc<Parts>, health: &Health) -> anyhow::Result<()> {
             }
             None => {}
             Some(working) => {
-                if let Err(lost) = working.turn() {
+                let was_stalled = working.stalled_since();
+                let turn = working.turn();
+                match (was_stalled, working.stalled_since()) {
+                    (None, Some(_)) => {
+                        role.fail("active, but an alert waits until the schema registry tells its schema")
+                    }
+                    (Some(_), None) => role.remark("active"),
+                    _ => {}
+                }
+                if let Err(lost) = turn {
                     tracing::warn!(lost.error, lost.fenced, "the state is read again");
                     active = None;
                     parts.metrics.active(false);

@@ -34,6 +34,18 @@ impl Style {
         }
     }
 
+    /// As configurations call it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Topic(_) => "topic",
+            Self::Lines => "file",
+            Self::Alertmanager { .. } => "alertmanager",
+            Self::Webhook => "webhook",
+            Self::PagerDuty => "pagerduty",
+        }
+    }
+
     /// Whether it is told at once; else when its route says.
     #[must_use]
     pub fn is_immediate(&self) -> bool {

@@ -7,6 +7,9 @@ use records::{DecodeError, Decoder, Reason, Rejection, Silence as Record};
 use crate::labels::Labels;
 use crate::matcher::Matcher;
 
+/// In ms.
+const DAY: i64 = 86_400_000;
+
 /// A silence that was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Silence {
@@ -90,6 +93,11 @@ impl Silences {
     pub fn silencing(&self, labels: &Labels<'_>, now: i64) -> Option<&str> {
         let found = |silence: &Silence| silence.is_active(now) && labels.fulfil(&silence.matchers);
         self.0.iter().find(|(_, silence)| found(silence)).map(|(id, _)| id.as_str())
+    }
+
+    /// Lets go of those that have been over for a day: clocks are set back at times.
+    pub fn forget_ended(&mut self, now: i64) {
+        self.0.retain(|_, silence| silence.ends_at > now.saturating_sub(DAY));
     }
 
     /// All of them, by id.

@@ -14,12 +14,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config::Configuration;
+use crate::payload::LARGEST_NOTIFICATION;
 use crate::routing::{Routing, Style};
 
 const WEEK_MILLIS: &str = "604800000";
 /// The largest source record and its headers.
 const MAX_DEAD_LETTER_BYTES: &str = "4259840";
-/// A notification's body is half of that at most.
+/// A notification is smaller than Kafka's default; an alert is as large as its own topic allows.
 const MAX_STATE_BYTES: &str = "4194304";
 
 struct Needed {
@@ -30,6 +31,8 @@ struct Needed {
     cleanup: &'static str,
     /// Whether another cleanup policy is a fault.
     exact_cleanup: bool,
+    /// Whether notifications are written to it: smaller limits than they may have are a fault.
+    takes_notifications: bool,
     settings: Vec<(&'static str, &'static str)>,
 }
 
@@ -79,19 +82,27 @@ impl<'a> Cluster<'a> {
             tokio::time::sleep(Duration::from_millis(20)).await;
             existing = self.partitions()?;
         }
-        let settings = self.cleanup_policies().await?;
+        let settings = self.settings().await?;
         let mut problems = Vec::new();
         for topic in &self.needed {
             let partitions = existing.get(&topic.name).copied().unwrap_or_default();
             if topic.exact && partitions != topic.partitions {
                 problems.push(format!("{} has {partitions} partitions, {} is needed", topic.name, topic.partitions));
             }
-            // without the right to see it, it is not known
-            if let Some(policy) = settings.get(&topic.name)
+            // without the right to see them, they are not known
+            let Some(settings) = settings.get(&topic.name) else { continue };
+            if let Some(policy) = settings.get("cleanup.policy")
                 && topic.exact_cleanup
-                && policy.contains("compact") != topic.cleanup.contains("compact")
+                && policy != topic.cleanup
             {
                 problems.push(format!("{} has cleanup.policy = {policy}, {} is needed", topic.name, topic.cleanup));
+            }
+            if let Some(bytes) = settings.get("max.message.bytes")
+                && topic.takes_notifications
+                && bytes.parse::<usize>().is_ok_and(|bytes| bytes < LARGEST_NOTIFICATION)
+            {
+                let name = &topic.name;
+                problems.push(format!("{name} has max.message.bytes = {bytes}, {LARGEST_NOTIFICATION} are needed"));
             }
         }
         anyhow::ensure!(problems.is_empty(), "alert-router: {}", problems.join("; "));
@@ -155,14 +166,14 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    async fn cleanup_policies(&self) -> anyhow::Result<BTreeMap<String, String>> {
+    /// Settings by topic and name.
+    async fn settings(&self) -> anyhow::Result<BTreeMap<String, BTreeMap<String, String>>> {
         let resources: Vec<_> = self.needed.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
         let mut found = BTreeMap::new();
         for resource in self.admin.describe_configs(&resources, &self.options).await?.into_iter().flatten() {
-            if let OwnedResourceSpecifier::Topic(name) = resource.specifier
-                && let Some(policy) = resource.entries.into_iter().find(|entry| entry.name == "cleanup.policy")
-            {
-                found.insert(name, policy.value.unwrap_or_default());
+            if let OwnedResourceSpecifier::Topic(name) = resource.specifier {
+                let entries = resource.entries.into_iter();
+                found.insert(name, entries.filter_map(|entry| Some((entry.name, entry.value?))).collect());
             }
         }
         Ok(found)
@@ -185,6 +196,7 @@ fn needed(configuration: &Configuration, routing: &Routing) -> Vec<Needed> {
         exact: false,
         cleanup: "delete",
         exact_cleanup: true,
+        takes_notifications: false,
         settings,
     };
     let week = || vec![("retention.ms", WEEK_MILLIS)];
@@ -195,6 +207,7 @@ fn needed(configuration: &Configuration, routing: &Routing) -> Vec<Needed> {
         exact,
         cleanup: "compact",
         exact_cleanup: true,
+        takes_notifications: false,
         settings,
     };
     // as the workers make it; all that matters here is that records stay until they are read
@@ -204,6 +217,7 @@ fn needed(configuration: &Configuration, routing: &Routing) -> Vec<Needed> {
         exact: false,
         cleanup: "compact,delete",
         exact_cleanup: false,
+        takes_notifications: false,
         settings: vec![("retention.ms", WEEK_MILLIS), ("min.compaction.lag.ms", WEEK_MILLIS)],
     };
     let state = vec![
@@ -215,13 +229,13 @@ fn needed(configuration: &Configuration, routing: &Routing) -> Vec<Needed> {
         alerts,
         plain(&topics.dead_letters, letters),
         compacted(&topics.silences, false, Vec::new()),
-        compacted(&topics.state, true, state),
+        Needed { takes_notifications: true, ..compacted(&topics.state, true, state) },
     ];
     for receiver in &routing.receivers {
         if let Style::Topic(topic) = &receiver.style
             && needed.iter().all(|needed| needed.name != *topic)
         {
-            needed.push(plain(topic, week()));
+            needed.push(Needed { takes_notifications: true, ..plain(topic, week()) });
         }
     }
     needed

@@ -84,6 +84,13 @@ struct Answered {
     answer: Answer,
 }
 
+/// A record whose schema the registry has not told yet. Nothing is read before it is.
+struct Stalled {
+    message: OwnedMessage,
+    since: Instant,
+    ask_at: Instant,
+}
+
 /// The active instance.
 pub struct Active {
     parts: Arc<Parts>,
@@ -92,8 +99,8 @@ pub struct Active {
     reader: Reader,
     alerts: Decoder<Alert<'static>>,
     silences: Decoder<SilenceRecord<'static>>,
-    /// A record whose schema the registry has not told yet, and when it is asked again.
-    stalled: Option<(OwnedMessage, Instant)>,
+    /// What waits for the registry.
+    stalled: Option<Stalled>,
     /// How many there are of alerts and of silences, as far as they are read.
     partitions: i32,
     silence_partitions: i32,
@@ -138,7 +145,11 @@ impl Active {
             RestoreError::Unreadable(message) => TakeOverFailure::Never(message),
         })?;
         for (receiver, alerts) in forgotten {
-            tracing::warn!(receiver, alerts, "a receiver that was told of alerts is gone: it is not told their ends");
+            tracing::warn!(
+                receiver,
+                alerts,
+                "a receiver that was told of alerts is gone, or of another type: it is not told their ends"
+            );
         }
         let (answer, answers) = channel();
         let mut active = Self {
@@ -179,6 +190,7 @@ impl Active {
         if at >= self.look_at {
             self.look_at = at + LOOK;
             self.parts.metrics.holds(&self.core.stats(), self.core.active_silences(now()), &self.names);
+            self.parts.metrics.stalled(self.stalled.as_ref().map_or(Duration::ZERO, |stalled| stalled.since.elapsed()));
         }
         if at >= self.partitions_look_at {
             self.partitions_look_at = at + PARTITIONS_LOOK;
@@ -187,6 +199,12 @@ impl Active {
             }
         }
         Ok(())
+    }
+
+    /// Since when a record waits for the schema registry, where one does.
+    #[must_use]
+    pub fn stalled_since(&self) -> Option<Instant> {
+        self.stalled.as_ref().map(|stalled| stalled.since)
     }
 
     /// Waits a little for answers that are under way, and notes them. What is left is sent again by who takes over.

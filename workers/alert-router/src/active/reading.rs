@@ -10,7 +10,7 @@ use rdkafka::message::{Message as _, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 use records::DecodeError;
 
-use super::{Active, TakeOverFailure, now};
+use super::{Active, Stalled, TakeOverFailure, now};
 use crate::writer::Lost;
 use crate::{outputs, silence};
 
@@ -86,14 +86,16 @@ impl Active {
 
     pub(super) fn take_records(&mut self) -> Result<(), Lost> {
         let begun = Instant::now();
-        if let Some((_, ask_at)) = &self.stalled {
-            if begun < *ask_at {
+        if let Some(stalled) = self.stalled.take() {
+            if begun < stalled.ask_at {
+                self.stalled = Some(stalled);
                 std::thread::sleep(WAIT);
                 return Ok(());
             }
-            if let Some((message, _)) = self.stalled.take()
-                && !self.take(message)
-            {
+            if !self.take(stalled.message) {
+                if let Some(again) = &mut self.stalled {
+                    again.since = stalled.since;
+                }
                 return Ok(());
             }
         }
@@ -156,7 +158,8 @@ impl Active {
 
     fn stall(&mut self, message: OwnedMessage, error: &str) -> bool {
         tracing::warn!(error, "a record waits until the registry tells its schema");
-        self.stalled = Some((message, Instant::now() + REGISTRY_PAUSE));
+        let since = Instant::now();
+        self.stalled = Some(Stalled { message, since, ask_at: since + REGISTRY_PAUSE });
         false
     }
 
@@ -185,8 +188,7 @@ impl Active {
     }
 
     fn refuse(&mut self, message: &OwnedMessage, reason: &'static str, text: &str) {
-        let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
-        tracing::debug!(topic, partition, offset, reason, text, "a record goes to the dead letters");
+        self.parts.metrics.unreadable(message, reason, text);
         self.reasons.push(reason);
         self.letters.push(outputs::unreadable(&self.parts.configuration.topics, message, reason, text));
     }

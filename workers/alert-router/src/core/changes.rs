@@ -174,6 +174,8 @@ pub(crate) struct GroupState<'a> {
     pub(crate) key: &'a str,
     pub(crate) next_flush: i64,
     pub(crate) last_sent: i64,
+    /// What the receiver takes: [`Style::name`](crate::routing::Style::name); empty in older states.
+    pub(crate) style: &'a str,
 }
 
 /// [`Key::Told`].

@@ -13,12 +13,20 @@ use super::held::{Pending, Told};
 /// one group holds up all others.
 pub(super) const MAX_NEWS: usize = 5_000;
 
+/// Smaller steps of the clock, as when it is slowed down, are waited for.
+const MAX_STEP_BACK: i64 = 1_000;
+
 /// Notifications of a receiver that may wait to be repeated; further groups wait before theirs are made.
 const MAX_PENDING: usize = 64;
 
 impl Core {
     /// Does what is due at `now`: groups whose time has come, then notifications for receivers that can take one.
     pub fn advance(&mut self, now: i64) {
+        if self.clock - now > MAX_STEP_BACK {
+            self.set_back(self.clock - now);
+        }
+        self.clock = now;
+        self.silences.forget_ended(now);
         while let Some(&(at, group)) = self.timers.first()
             && at <= now
         {
@@ -27,6 +35,26 @@ impl Core {
         }
         for receiver in 0..self.queues.len() {
             self.dispatch(receiver, now);
+        }
+    }
+
+    /// The clock was set back by so many ms: what is to happen after a while happens after that while.
+    fn set_back(&mut self, by: i64) {
+        self.timers = std::mem::take(&mut self.timers).into_iter().map(|(at, group)| (at - by, group)).collect();
+        for group in self.groups.values_mut() {
+            group.next_flush -= by;
+            group.resend_at -= by;
+            // 0 is never
+            group.last_sent = if group.last_sent > 0 { (group.last_sent - by).max(1) } else { 0 };
+            if let Some(pending) = &mut group.pending {
+                pending.first_at -= by;
+                pending.made_at -= by;
+                pending.retry_at = pending.retry_at.map(|at| at - by);
+            }
+        }
+        for queue in &mut self.queues {
+            queue.retries =
+                std::mem::take(&mut queue.retries).into_iter().map(|(at, group)| (at - by, group)).collect();
         }
     }
 
@@ -42,17 +70,15 @@ impl Core {
         // what was silenced or inhibited may not be any more
         let mut suppressed = std::mem::take(&mut group.suppressed);
         group.changed.append(&mut suppressed);
-        if node.is_muted(now) {
-            return;
-        }
+        let is_muted = node.is_muted(now);
         let repeats = match style {
             Style::Topic(_) | Style::Lines => false,
             Style::Alertmanager { .. } => now >= group.resend_at,
             Style::Webhook | Style::PagerDuty => {
-                group.last_sent > 0 && now - group.last_sent >= node.timing.repeat_interval
+                !is_muted && group.last_sent > 0 && now - group.last_sent >= node.timing.repeat_interval
             }
         };
-        if group.changed.is_empty() && !repeats {
+        if (is_muted || group.changed.is_empty()) && !repeats {
             return;
         }
         if matches!(style, Style::Topic(_)) {
@@ -130,6 +156,8 @@ impl Core {
         }
         let Some(pending) = &mut group.pending else { return };
         pending.retry_at = None;
+        // nothing new, but only who can commit may send: a newer instance may have told what came after
+        self.changes.put(Key::Router, &self.counters);
         let send = Send {
             receiver: group.receiver,
             group: id,
@@ -148,12 +176,14 @@ impl Core {
         let receiver = &self.routing.receivers[group.receiver];
         let (is_immediate, max_alerts) = (receiver.style.is_immediate(), receiver.max_alerts);
         let is_muted = self.nodes[group.node].is_muted(now);
+        // it would tell that what it hears nothing of is over
+        let must_repeat = matches!(receiver.style, Style::Alertmanager { .. });
         let candidates: Vec<u64> = group.changed.iter().copied().collect();
         let limit = if is_immediate { max_alerts } else { MAX_NEWS };
         let mut news = if is_muted { Vec::new() } else { self.news(id, &candidates, limit, now) };
         let prepared = if !news.is_empty() {
             self.render(id, &mut news, now).map(|body| (body, news, true))
-        } else if is_muted {
+        } else if is_muted && !must_repeat {
             None
         } else {
             self.repetition(id, now).map(|body| (body, Vec::new(), !is_immediate))

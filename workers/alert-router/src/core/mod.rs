@@ -77,6 +77,8 @@ pub struct Core {
     queues: Vec<Queue>,
     counters: Counters,
     changes: Changes,
+    /// The latest time that it was told.
+    clock: i64,
 }
 
 impl Core {
@@ -96,6 +98,7 @@ impl Core {
             queues: routing.receivers.iter().map(|_| Queue::default()).collect(),
             counters: Counters { born: now, next_notification: 1, next_alert: 1, next_group: 1 },
             changes: Changes::default(),
+            clock: now,
             routing,
         }
     }
@@ -123,8 +126,13 @@ impl Core {
         if let Some(&id) = self.by_fingerprint.get(&fingerprint)
             && let Some(held) = self.alerts.get_mut(&id)
         {
-            let is_old =
-                if held.life == life { alert.sequence <= held.sequence } else { alert.window_end < held.window_end };
+            // by a worker whose state was reset, which first said that it is over
+            let begins_anew = firing && alert.sequence == 1 && !held.firing;
+            let is_old = if held.life == life {
+                alert.sequence <= held.sequence && !begins_anew
+            } else {
+                alert.window_end < held.window_end
+            };
             if is_old {
                 return Taken::Known;
             }
@@ -263,6 +271,12 @@ impl Core {
         self.groups.insert(id, Box::new(group));
     }
 
+    /// From a time of the group to the next, at most.
+    fn longest_wait(&self, node: usize) -> i64 {
+        let timing = self.nodes[node].timing;
+        timing.group_wait.max(timing.group_interval)
+    }
+
     fn retime(&mut self, id: u32, next_flush: i64) {
         if let Some(group) = self.groups.get_mut(&id) {
             self.timers.remove(&(group.next_flush, id));
@@ -278,6 +292,7 @@ impl Core {
                 key: &group.key,
                 next_flush: group.next_flush,
                 last_sent: group.last_sent,
+                style: self.routing.receivers[group.receiver].style.name(),
             };
             self.changes.put(Key::Group(id), &state);
         }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use records::{Alert, DecodeError, SchemaLookup};
+use serde::Deserialize;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::Core;
 use super::changes::{AlertState, Counters, GroupState, Key, PendingState, ToldState};
 use super::held::{Held, Membership, Pending, Told};
 use crate::labels::Labels;
-use crate::routing::Routing;
+use crate::routing::{Receiver, Routing};
 
 /// The newest value of each key, as the topic is read.
 #[derive(Debug, Default)]
@@ -30,7 +31,8 @@ pub struct Restored {
     pub core: Core,
     /// Next offsets by topic and partition.
     pub offsets: BTreeMap<(String, i32), i64>,
-    /// Receivers that are not in the configuration any more, with how many alerts they believe to fire.
+    /// Receivers that are not in the configuration any more, or are of another type, with how many alerts they believe to
+    /// fire.
     pub forgotten: BTreeMap<String, usize>,
 }
 
@@ -84,8 +86,11 @@ impl Restore {
         }
         let mut known = Known { groups: BTreeMap::new(), by_key: HashMap::new(), told: HashMap::new() };
         for (id, value) in &self.groups {
-            let state: GroupState<'_> = read("a group", value)?;
-            known.by_key.insert(super::group_hash(state.receiver, state.key), (*id, state.next_flush, state.last_sent));
+            let state = read_group(value, now)?;
+            if core.receiver_of(&state).is_some() {
+                let hash = super::group_hash(state.receiver, state.key);
+                known.by_key.insert(hash, (*id, state.next_flush, state.last_sent));
+            }
             known.groups.insert(*id, state);
         }
         for (&(group, alert), value) in &self.told {
@@ -97,7 +102,7 @@ impl Restore {
         let mut forgotten = BTreeMap::new();
         for &(group, alert) in self.told.keys() {
             if core.membership(group, alert).is_none()
-                && let Err(gone) = core.retire(group, alert, &known)
+                && let Err(gone) = core.retire(group, alert, &known, now)
             {
                 core.changes.delete(Key::Told(group, alert));
                 if let Some(receiver) = gone {
@@ -124,11 +129,24 @@ struct Known<'a> {
 }
 
 impl Core {
+    /// The group's receiver. One of another type is another one, whom nobody has told anything.
+    fn receiver_of(&self, group: &GroupState<'_>) -> Option<usize> {
+        let is_it = |receiver: &Receiver| {
+            receiver.name == group.receiver && (group.style.is_empty() || receiver.style.name() == group.style)
+        };
+        self.routing.receivers.iter().position(is_it)
+    }
+
     fn restore_alert(&mut self, id: u64, value: &[u8], known: &Known<'_>, now: i64) -> Result<(), RestoreError> {
         let state: AlertState<'_> = read("an alert", value)?;
         let Self { decoder, inhibitions, .. } = self;
         let alert: Alert<'_> = decoder.decode(None, Some(state.value)).map_err(|error| match error {
             DecodeError::NoAnswer(error) => RestoreError::NoAnswer(error.to_string()),
+            // a registry that has lost its schemas may be given them again
+            DecodeError::Rejected(rejection) if rejection.outside => RestoreError::NoAnswer(format!(
+                "an alert of the state cannot be decoded: {rejection}. The registry has to know the schema again, or stop \
+                 all instances and run: alert-router --config FILE --reset-state"
+            )),
             error => RestoreError::Unreadable(format!("an alert of the state cannot be decoded: {error}")),
         })?;
         let labels = Labels::of(&alert);
@@ -166,7 +184,8 @@ impl Core {
             if let Some(&(number, next_flush, last_sent)) = known.by_key.get(&hash)
                 && !self.groups.contains_key(&number)
             {
-                self.insert_group(number, node, receiver, key, next_flush.max(0));
+                let latest = now + self.longest_wait(node);
+                self.insert_group(number, node, receiver, key, next_flush.min(latest).max(0));
                 if let Some(group) = self.groups.get_mut(&number) {
                     group.last_sent = last_sent;
                 }
@@ -185,12 +204,11 @@ impl Core {
 
     /// Keeps the alert in a group to which no route leads it any more, until its end is told there. The error names the
     /// group's receiver where it is gone.
-    fn retire(&mut self, id: u32, alert: u64, known: &Known<'_>) -> Result<(), Option<String>> {
+    fn retire(&mut self, id: u32, alert: u64, known: &Known<'_>, now: i64) -> Result<(), Option<String>> {
         let told = known.told.get(&id).and_then(|told| told.get(&alert)).ok_or(None)?;
         let state = known.groups.get(&id).ok_or(None)?;
+        let receiver = self.receiver_of(state).ok_or_else(|| Some(state.receiver.to_owned()))?;
         let held = self.alerts.get_mut(&alert).ok_or(None)?;
-        let receiver = self.routing.receivers.iter().position(|receiver| receiver.name == state.receiver);
-        let receiver = receiver.ok_or_else(|| Some(state.receiver.to_owned()))?;
         if !self.routing.receivers[receiver].send_resolved {
             return Err(None);
         }
@@ -205,7 +223,8 @@ impl Core {
             // its times are those of a route that leads to the receiver
             let nodes = self.routing.root.all();
             let node = nodes.iter().find(|route| route.receiver == receiver).map_or(0, |route| route.index);
-            self.insert_group(id, node, receiver, state.key.to_owned(), state.next_flush.max(0));
+            let latest = now + self.longest_wait(node);
+            self.insert_group(id, node, receiver, state.key.to_owned(), state.next_flush.min(latest).max(0));
         }
         if let Some(group) = self.groups.get_mut(&id) {
             group.last_sent = state.last_sent;
@@ -225,8 +244,8 @@ impl Core {
         });
         group.pending = Some(Box::new(Pending {
             number: state.number,
-            first_at: state.first_at,
-            made_at: state.first_at,
+            first_at: state.first_at.min(now),
+            made_at: state.first_at.min(now),
             attempts: 0,
             // nobody knows how far it came
             uncertain: true,
@@ -290,13 +309,30 @@ fn put<K: Ord>(map: &mut BTreeMap<K, Vec<u8>>, key: K, value: Option<&[u8]>) {
 
 /// Of an older state that says nothing of ends in vain, too.
 fn read_told(value: &[u8]) -> Result<ToldState, RestoreError> {
-    let unreadable = |error| RestoreError::Unreadable(format!("what a receiver was told cannot be read: {error}"));
-    let ((told, by), rest) = postcard::take_from_bytes(value).map_err(unreadable)?;
-    let untaken_since = if rest.is_empty() { 0 } else { postcard::from_bytes(rest).map_err(unreadable)? };
+    let ((told, by), untaken_since) = read_grown("what a receiver was told", value)?;
     Ok(ToldState { told, by, untaken_since })
 }
 
-fn read<'a, T: serde::Deserialize<'a>>(what: &str, value: &'a [u8]) -> Result<T, RestoreError> {
-    let unreadable = |error| RestoreError::Unreadable(format!("{what} in the state cannot be read: {error}"));
-    postcard::from_bytes(value).map_err(unreadable)
+/// Of an older state that says nothing of the receiver's type, too. No time lies ahead but the next flush: the clock may
+/// have gone back.
+fn read_group(value: &[u8], now: i64) -> Result<GroupState<'_>, RestoreError> {
+    let ((receiver, key, next_flush, last_sent), style): ((_, _, _, i64), _) = read_grown("a group", value)?;
+    Ok(GroupState { receiver, key, next_flush, last_sent: last_sent.min(now), style })
+}
+
+fn read<'a, T: Deserialize<'a>>(what: &str, value: &'a [u8]) -> Result<T, RestoreError> {
+    postcard::from_bytes(value).map_err(|error| unreadable(what, error))
+}
+
+/// What was there from the first, and what was added to its end.
+fn read_grown<'a, T: Deserialize<'a>, Added: Deserialize<'a> + Default>(
+    what: &str,
+    value: &'a [u8],
+) -> Result<(T, Added), RestoreError> {
+    let (first, rest) = postcard::take_from_bytes(value).map_err(|error| unreadable(what, error))?;
+    Ok((first, if rest.is_empty() { Added::default() } else { read(what, rest)? }))
+}
+
+fn unreadable(what: &str, error: postcard::Error) -> RestoreError {
+    RestoreError::Unreadable(format!("{what} in the state cannot be read: {error}"))
 }

@@ -1,6 +1,7 @@
 //! The core by hand: what an SRE expects of Alertmanager, step by step.
 
 mod alertmanager;
+mod clock;
 mod ends;
 mod rerouted;
 mod suppressed;
@@ -132,6 +133,8 @@ impl Bench {
 
     fn commit(&mut self) -> Changes {
         let changes = self.core.take_changes();
+        // the transaction shuts out who is not the active instance any more
+        assert!(changes.sends.is_empty() || !changes.state.is_empty(), "sent without a transaction: {changes:?}");
         for (key, value) in &changes.state {
             match value {
                 Some(value) => drop(self.state.insert(key.text(), value.clone())),
@@ -212,6 +215,29 @@ fn a_record_that_was_taken_before_changes_nothing() {
     assert_eq!(bench.take(alert(2, "r", "warning", "a")), Taken::Known);
     assert_eq!(bench.take(over(alert(1, "r", "warning", "a"))), Taken::Known);
     assert!(bench.wait(0).topics.is_empty());
+}
+
+/// It is said to be over, and is told again from its first record on.
+#[test]
+fn what_fires_on_after_its_worker_was_reset_stays_told_or_is_told_again() {
+    for end_is_told in [false, true] {
+        let mut bench = Bench::of(Style::Webhook);
+        let _ = (bench.take(alert(1, "r", "warning", "a")), bench.take(alert(2, "r", "warning", "a")));
+        assert_eq!(bench.delivered(30).len(), 1);
+        let _ = bench.take(over(alert(3, "r", "warning", "a")));
+        if end_is_told {
+            assert_eq!(bench.delivered(300), [expected("resolved", &[("a", "resolved")])]);
+        }
+        for sequence in [1, 2] {
+            assert_eq!(bench.take(alert(sequence, "r", "warning", "a")), Taken::Changed);
+        }
+        let told = bench.delivered(300);
+        let again = [expected("firing", &[("a", "firing")])];
+        assert_eq!(told, if end_is_told { again.as_slice() } else { &[] });
+        assert_eq!(bench.core.stats().firing, 1);
+        let _ = bench.take(over(alert(3, "r", "warning", "a")));
+        assert_eq!(bench.delivered(300), [expected("resolved", &[("a", "resolved")])]);
+    }
 }
 
 #[test]

@@ -97,3 +97,37 @@ fn a_repetition_of_what_fires_is_begun_anew_too() {
     told.dedup();
     assert_eq!(told, ["a", "b", "c", "d", "e"], "within a minute it knows of all of them");
 }
+
+/// It would say that what it hears nothing of is over.
+#[test]
+fn a_mute_time_keeps_back_what_is_new_and_goes_on_with_what_is_known() {
+    let mut routing =
+        super::routing(vec![super::receiver("default", Style::Alertmanager { resend_interval: RESEND })], &[]);
+    let night = crate::mute_time::MuteTime { times: vec![(0, 30)], ..Default::default() };
+    routing.mute_times.insert("night".to_owned(), vec![night]);
+    routing.root.mute_times = vec!["night".to_owned()];
+    let mut bench = Bench::new(routing);
+    // five minutes before midnight
+    bench.now = 86_400_000 - 300_000;
+    let _ = bench.take(alert(1, "r", "warning", "a"));
+    let mut last = 0;
+    let mut first_of_b = None;
+    for second in 1..=2400 {
+        let changes = bench.wait(1);
+        bench.answer(&changes, Outcome::Delivered);
+        for (domain, end) in ends(&changes) {
+            assert!(end > rfc3339(bench.now + 2 * RESEND));
+            if domain == "b" {
+                first_of_b.get_or_insert(second);
+            } else {
+                last = second;
+            }
+        }
+        assert!(second - last < 3 * RESEND / 1000, "a was not told for {} s at {second}", second - last);
+        if second == 600 {
+            let _ = bench.take(alert(1, "r", "warning", "b"));
+        }
+    }
+    let first_of_b = first_of_b.unwrap();
+    assert!((2100..2100 + RESEND / 1000 + 1).contains(&first_of_b), "b was told at {first_of_b}");
+}

@@ -170,3 +170,43 @@ fn only_where_the_receiver_is_gone_nothing_is_told() {
     let held = bench.state.keys().filter(|key| *key != "router").count();
     assert_eq!(held, 0, "{:?}", bench.state.keys());
 }
+
+#[test]
+fn a_receiver_of_another_type_knows_nothing_of_what_fires() {
+    let of = |style| routing(vec![receiver("default", style)], &["domain"]);
+    let topic = || of(Style::Topic("t".to_owned()));
+    let mut bench = Bench::new(topic());
+    let _ = bench.take(alert(1, "r", "warning", "a"));
+    assert_eq!(bench.wait(0).topics.len(), 1);
+    let forgotten = bench.restart(of(Style::PagerDuty));
+    assert_eq!(forgotten.into_iter().collect::<Vec<_>>(), [("default".to_owned(), 1)]);
+    let sent = bench.wait(30);
+    let event: serde_json::Value = serde_json::from_slice(&sent.sends[0].body).unwrap();
+    assert_eq!((sent.sends.len(), &event["event_action"]), (1, &"trigger".into()));
+    bench.answer(&sent, Outcome::Failed { message: String::new(), reached: true, retry_after: None });
+
+    // the event is still under way when it is a topic again
+    let _ = bench.restart(topic());
+    let told: Vec<_> = bench.wait(300).topics.iter().map(|record| super::told(&record.value)).collect();
+    assert_eq!(told, [super::expected("firing", &[("a", "firing")])]);
+    let _ = bench.take(over(alert(2, "r", "warning", "a")));
+    assert_eq!(bench.wait(0).topics.len(), 1);
+    assert!(bench.is_empty(), "{:?}", bench.core.stats());
+    let held = bench.state.keys().filter(|key| *key != "router").count();
+    assert_eq!(held, 0, "{:?}", bench.state.keys());
+}
+
+#[test]
+fn a_group_of_an_older_state_that_names_no_type_is_the_receivers() {
+    let mut bench = Bench::new(routing(vec![receiver("default", Style::Webhook)], &["domain"]));
+    let _ = bench.take(alert(1, "r", "warning", "a"));
+    assert_eq!(bench.said(30).len(), 1);
+    let _ = bench.commit();
+    let group = bench.state.get_mut("group/1").unwrap();
+    let without = group.len() - "webhook".len() - 1;
+    assert_eq!(group[without + 1..], *b"webhook", "its length stands before it");
+    group.truncate(without);
+    assert!(bench.restart(bench.core.routing().clone()).is_empty());
+    let _ = bench.take(over(alert(2, "r", "warning", "a")));
+    assert_eq!(bench.said(300).len(), 1);
+}
