@@ -212,7 +212,10 @@ mod tests {
             let _ = family.get_or_create(&topic);
         }
         let _ = telemetry.dead_lettered.get_or_create(&ReasonLabels { topic: String::new(), reason });
-        for family in [&telemetry.position, &telemetry.lag, &telemetry.watermark_delay, &telemetry.overflowed_groups] {
+        let figure = FigureLabels { topic: String::new(), partition: 0, name: "alerts_overflowed", of: String::new() };
+        let _ = telemetry.operator.get_or_create(&figure);
+        let Telemetry { position, committed, lag, watermark_delay, overflowed_groups, .. } = &telemetry;
+        for family in [position, committed, lag, watermark_delay, overflowed_groups] {
             let _ = family.get_or_create(&PartitionLabels { topic: String::new(), partition: 0 });
         }
         let mut exported = String::new();

@@ -195,3 +195,37 @@ fn what_is_missing_stops_the_start_and_is_named() {
     let told = rig.command(&[]).unwrap_err();
     assert!(told.contains("band (String or LowCardinality(String)) is missing"), "{told}");
 }
+
+/// As the view of what fires is asked at 3 a.m.
+#[test]
+fn after_a_reset_only_what_is_told_since_fires() {
+    let rig = Rig::new("consumer");
+    rig.command(&["--apply-ddl"]).unwrap();
+    // fingerprint, sequence, state, reason, minute of the window's end, second of the insertion
+    let told = [
+        ("fires", 1, "FIRING", "fired", 10, 1),
+        ("ended", 1, "FIRING", "fired", 10, 1),
+        ("ended", 2, "RESOLVED", "cleared", 11, 1),
+        ("reset", 1, "FIRING", "fired", 10, 1),
+        ("reset", 2, "RESOLVED", "state_reset", 10, 2),
+        // by a worker that begins anew and has come to where the older words lie
+        ("again", 1, "FIRING", "fired", 10, 1),
+        ("again", 2, "FIRING", "repeated", 50, 1),
+        ("again", 3, "RESOLVED", "state_reset", 50, 2),
+        ("again", 1, "FIRING", "fired", 10, 3),
+        ("ended again", 1, "FIRING", "fired", 10, 1),
+        ("ended again", 2, "FIRING", "repeated", 50, 1),
+        ("ended again", 3, "RESOLVED", "state_reset", 50, 2),
+        ("ended again", 1, "FIRING", "fired", 10, 3),
+        ("ended again", 2, "RESOLVED", "cleared", 11, 3),
+    ];
+    for (fingerprint, sequence, state, reason, minute, second) in told {
+        rig.sql(&format!(
+            "INSERT INTO {{db}}.alerts (alert_id, fingerprint, sequence, state, reason, window_end, inserted_at)
+             SELECT 'life of {fingerprint}', '{fingerprint}', {sequence}, '{state}', '{reason}',
+                    toDateTime64({minute} * 60, 3), toDateTime64({second}, 3)"
+        ));
+    }
+    let firing = "SELECT groupArray(fingerprint) FROM (SELECT fingerprint FROM {db}.alerts_firing ORDER BY fingerprint)";
+    assert_eq!(rig.sql(firing), "['again','fires']");
+}
