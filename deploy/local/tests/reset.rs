@@ -74,7 +74,7 @@ fn alerts_that_fired_are_over_once_and_others_are_left_alone() {
 
     reset(&run);
     let after = told(&run);
-    let expected = before.into_iter().map(|(fingerprint, mut words)| {
+    let expected = before.clone().into_iter().map(|(fingerprint, mut words)| {
         let (partition, id, sequence, state, _) = words.last().unwrap().clone();
         if state == AlertState::Firing {
             words.push((partition, id, sequence + 1, AlertState::Resolved, "state_reset".to_owned()));
@@ -85,5 +85,14 @@ fn alerts_that_fired_are_over_once_and_others_are_left_alone() {
 
     reset(&run);
     assert_eq!(told(&run), after, "nothing is left to end");
+
+    run.restart_workers(&[]).unwrap();
+    run.process().unwrap();
+    run.stop_workers().unwrap();
+    let expected = after.into_iter().map(|(fingerprint, words)| {
+        let again = before[&fingerprint].clone();
+        (fingerprint, [words, again].concat())
+    });
+    assert_eq!(told(&run), expected.collect(), "the time that is read again is told again");
     run.stop().unwrap();
 }
