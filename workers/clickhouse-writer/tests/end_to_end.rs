@@ -226,6 +226,7 @@ fn after_a_reset_only_what_is_told_since_fires() {
                     toDateTime64({minute} * 60, 3), toDateTime64({second}, 3)"
         ));
     }
-    let firing = "SELECT groupArray(fingerprint) FROM (SELECT fingerprint FROM {db}.alerts_firing ORDER BY fingerprint)";
+    let firing =
+        "SELECT groupArray(fingerprint) FROM (SELECT fingerprint FROM {db}.alerts_firing ORDER BY fingerprint)";
     assert_eq!(rig.sql(firing), "['again','fires']");
 }

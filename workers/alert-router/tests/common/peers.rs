@@ -1,7 +1,7 @@
 //! What a router talks to besides Kafka: a schema registry and a webhook receiver, on one small HTTP server.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -34,6 +34,7 @@ struct Seen {
     hooks: Arc<Mutex<Vec<Hook>>>,
     /// What the webhook answers; 0 counts as 200.
     answer: Arc<AtomicU16>,
+    registry_is_away: Arc<AtomicBool>,
 }
 
 /// The server; it runs until the test process ends.
@@ -60,6 +61,11 @@ impl Peers {
         self.seen.hooks.lock().unwrap().clone()
     }
 
+    /// Whether the registry tells no schema from now on.
+    pub(crate) fn registry_is_away(&self, away: bool) {
+        self.seen.registry_is_away.store(away, Ordering::SeqCst);
+    }
+
     /// The status that the webhook answers from now on.
     pub(crate) fn answer(&self, status: u16) {
         self.seen.answer.store(status, Ordering::SeqCst);
@@ -81,7 +87,10 @@ pub(crate) fn serve(routes: Router) -> String {
     url
 }
 
-async fn schema(Path(id): Path<i32>) -> Result<String, (StatusCode, String)> {
+async fn schema(State(seen): State<Seen>, Path(id): Path<i32>) -> Result<String, (StatusCode, String)> {
+    if seen.registry_is_away.load(Ordering::SeqCst) {
+        return Err((StatusCode::SERVICE_UNAVAILABLE, String::new()));
+    }
     match id {
         1 => Ok(json!({"schema": Alert::SCHEMA}).to_string()),
         2 => Ok(json!({"schema": Silence::SCHEMA}).to_string()),
