@@ -10,7 +10,6 @@
 //! where it stood: [`core`](crate::core) decides, everything else here only carries out.
 
 pub mod active;
-pub mod civil;
 pub mod config;
 pub mod core;
 pub mod deliver;
@@ -28,5 +27,6 @@ pub mod router;
 pub mod routing;
 pub mod silence;
 pub mod silence_command;
+pub mod timestamp;
 pub mod topics;
 pub mod writer;

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use alert_router::active::{Parts, now};
-use alert_router::civil::parse_time;
 use alert_router::config::{Configuration, defaults};
 use alert_router::deliver::Courier;
 use alert_router::explain::explain;
@@ -13,6 +12,7 @@ use alert_router::metrics::Metrics;
 use alert_router::router;
 use alert_router::silence::{Silence, Silences};
 use alert_router::silence_command::{SilenceTopic, Wish};
+use alert_router::timestamp::parse_time;
 use alert_router::topics::Cluster;
 use anyhow::Context as _;
 use clap::Parser as _;

@@ -1,6 +1,7 @@
 //! Mute times: when a route tells nobody.
 
-use crate::civil::Civil;
+use jiff::Timestamp;
+use jiff::tz::{self, TimeZone, TimeZoneDatabase};
 
 const WEEKDAYS: [&str; 7] = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
 const MONTHS: [&str; 12] = [
@@ -21,8 +22,9 @@ const MONTHS: [&str; 12] = [
 /// An inclusive range of days, months or weekdays.
 type Range = (i32, i32);
 
-/// A time of the week or year; what is empty does not restrict it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A time of the week or year on the clocks of some place; what is empty does not restrict it. An hour that these clocks
+/// leave out is not muted on that day, one that they repeat is muted twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MuteTime {
     /// Minutes of the day, from the first on, to before the second.
     pub times: Vec<(u32, u32)>,
@@ -32,26 +34,35 @@ pub struct MuteTime {
     pub days_of_month: Vec<Range>,
     /// 1 to 12.
     pub months: Vec<Range>,
-    /// How far clocks are ahead of UTC there.
-    pub offset_minutes: i32,
+    /// Whose clocks.
+    pub location: TimeZone,
+}
+
+/// Always, in UTC.
+impl Default for MuteTime {
+    fn default() -> Self {
+        let (times, weekdays, days_of_month, months) = Default::default();
+        Self { times, weekdays, days_of_month, months, location: TimeZone::UTC }
+    }
 }
 
 impl MuteTime {
     /// Whether `millis`, epoch ms, lies in it.
     #[must_use]
     pub fn contains(&self, millis: i64) -> bool {
-        let civil = Civil::of(millis, self.offset_minutes);
-        let within = |ranges: &[Range], value: u32| {
-            ranges.is_empty() || ranges.iter().any(|(first, last)| (*first..=*last).contains(&(value as i32)))
+        // the calendar ends with the year 9999
+        let Ok(time) = Timestamp::from_millisecond(millis) else { return false };
+        let local = self.location.to_datetime(time);
+        let minute = u32::from(local.hour().unsigned_abs()) * 60 + u32::from(local.minute().unsigned_abs());
+        let within = |ranges: &[Range], value: i8| {
+            ranges.is_empty() || ranges.iter().any(|(first, last)| (*first..=*last).contains(&i32::from(value)))
         };
-        let from_end = |day: i32| if day < 0 { civil.days_of_month as i32 + 1 + day } else { day };
-        let days: Vec<Range> =
-            self.days_of_month.iter().map(|(first, last)| (from_end(*first).max(1), from_end(*last))).collect();
-        let of_day = |(from, to): &(u32, u32)| (*from..*to).contains(&civil.minute);
-        (self.times.is_empty() || self.times.iter().any(of_day))
-            && within(&self.weekdays, civil.weekday)
-            && within(&days, civil.day)
-            && within(&self.months, civil.month)
+        let from_end = |day: i32| if day < 0 { i32::from(local.days_in_month()) + 1 + day } else { day };
+        let of_month = |(first, last): &Range| (from_end(*first)..=from_end(*last)).contains(&i32::from(local.day()));
+        (self.times.is_empty() || self.times.iter().any(|(from, to)| (*from..*to).contains(&minute)))
+            && within(&self.weekdays, local.weekday().to_sunday_zero_offset())
+            && (self.days_of_month.is_empty() || self.days_of_month.iter().any(of_month))
+            && within(&self.months, local.month())
     }
 }
 
@@ -99,22 +110,16 @@ pub fn days_of_month(text: &str) -> Result<Range, String> {
     }
 }
 
-/// Reads `UTC`, `+02:00` or `-05:30` as minutes.
+/// Looks up `Europe/Berlin` or `UTC`: in the machine's time zone database, which is kept up to date there, and what that
+/// does not have in the one of the build.
 ///
 /// # Errors
 /// Says what is allowed.
-pub fn utc_offset(text: &str) -> Result<i32, String> {
-    let allowed = || "\"UTC\", or an offset such as \"+02:00\"".to_owned();
-    if text.eq_ignore_ascii_case("utc") {
-        return Ok(0);
-    }
-    let (sign, rest) = match text.split_at_checked(1) {
-        Some(("+", rest)) => (1, rest),
-        Some(("-", rest)) => (-1, rest),
-        _ => return Err(allowed()),
-    };
-    let minutes = minute_of_day(rest).map_err(|_| allowed())? as i32;
-    if minutes <= 14 * 60 { Ok(sign * minutes) } else { Err(allowed()) }
+pub fn location(text: &str) -> Result<TimeZone, String> {
+    let found = tz::db().get(text).or_else(|_| TimeZoneDatabase::bundled().get(text)).ok();
+    // Etc/Unknown is known, and would be UTC
+    let known = found.filter(|zone| !zone.is_unknown());
+    known.ok_or_else(|| "a name of the IANA time zone database such as \"Europe/Berlin\", or \"UTC\"".to_owned())
 }
 
 fn named(text: &str, names: &[&str], first_number: i32, allowed: &str) -> Result<Range, String> {
@@ -133,25 +138,71 @@ fn named(text: &str, names: &[&str], first_number: i32, allowed: &str) -> Result
 
 #[cfg(test)]
 mod tests {
-    use super::{MuteTime, days_of_month, minute_of_day, months, utc_offset, weekdays};
-    use crate::civil::parse_time;
+    use jiff::tz::{TimeZone, TimeZoneDatabase};
+
+    use super::{MuteTime, days_of_month, location, minute_of_day, months, weekdays};
+    use crate::timestamp::parse_time;
 
     fn at(text: &str) -> i64 {
         parse_time(text).unwrap()
     }
 
+    fn nights(location: TimeZone) -> MuteTime {
+        let times = vec![(0, minute_of_day("06:00").unwrap()), (minute_of_day("22:00").unwrap(), 1440)];
+        MuteTime { times, location, ..MuteTime::default() }
+    }
+
     #[test]
-    fn a_night_on_weekdays_is_muted_in_its_own_place() {
-        let night = MuteTime {
-            times: vec![(0, minute_of_day("06:00").unwrap()), (minute_of_day("22:00").unwrap(), 1440)],
-            weekdays: vec![weekdays("monday:friday").unwrap()],
-            offset_minutes: utc_offset("+02:00").unwrap(),
-            ..MuteTime::default()
+    fn a_night_follows_the_clocks_of_its_place_into_summer_time_and_out_of_it() {
+        changes_of_summer_time(&nights(location("Europe/Berlin").unwrap()));
+    }
+
+    /// As in a container without tzdata.
+    #[test]
+    fn the_build_has_a_time_zone_database() {
+        changes_of_summer_time(&nights(TimeZoneDatabase::bundled().get("Europe/Berlin").unwrap()));
+    }
+
+    fn changes_of_summer_time(berlin: &MuteTime) {
+        // 2026-03-29: at 01:00 UTC clocks go from 02:00 (+01:00) to 03:00 (+02:00)
+        assert!(!berlin.contains(at("2026-03-28T20:59:59Z")), "21:59 of the evening before");
+        assert!(berlin.contains(at("2026-03-28T21:00:00Z")), "22:00: the start is inside");
+        assert!(berlin.contains(at("2026-03-29T03:59:59Z")), "05:59, an hour earlier than the day before");
+        assert!(!berlin.contains(at("2026-03-29T04:00:00Z")), "06:00: the end is outside");
+        assert!(!berlin.contains(at("2026-03-29T19:59:59Z")) && berlin.contains(at("2026-03-29T20:00:00Z")));
+        // 2026-10-25: at 01:00 UTC clocks go from 03:00 (+02:00) back to 02:00 (+01:00)
+        assert!(!berlin.contains(at("2026-10-24T19:59:59Z")) && berlin.contains(at("2026-10-24T20:00:00Z")));
+        assert!(berlin.contains(at("2026-10-25T04:59:59Z")), "05:59, an hour later than the day before");
+        assert!(!berlin.contains(at("2026-10-25T05:00:00Z")), "06:00");
+        assert!(!berlin.contains(at("2026-10-25T20:59:59Z")) && berlin.contains(at("2026-10-25T21:00:00Z")));
+    }
+
+    #[test]
+    fn an_hour_that_clocks_leave_out_is_not_muted_and_one_that_they_repeat_is_muted_twice() {
+        let times = vec![(minute_of_day("02:00").unwrap(), minute_of_day("03:00").unwrap())];
+        let hour = MuteTime { times, location: location("Europe/Berlin").unwrap(), ..MuteTime::default() };
+        let muted = |day: &str| {
+            let minutes = (0..24 * 60).map(|minute| at(day) + minute * 60_000);
+            minutes.filter(|minute| hour.contains(*minute)).count()
         };
-        assert!(night.contains(at("2026-11-26T03:59:59Z")), "05:59 on Thursday there");
-        assert!(!night.contains(at("2026-11-26T04:00:00Z")), "06:00: the end is outside");
-        assert!(night.contains(at("2026-11-26T20:00:00Z")), "22:00: the start is inside");
-        assert!(!night.contains(at("2026-11-27T22:30:00Z")), "already Saturday there");
+        assert_eq!(["2026-03-28T00:00:00Z", "2026-03-29T00:00:00Z", "2026-10-25T00:00:00Z"].map(muted), [60, 0, 120]);
+    }
+
+    #[test]
+    fn clocks_may_be_half_an_hour_apart_and_elsewhere_it_is_another_day() {
+        let kolkata = MuteTime {
+            weekdays: vec![weekdays("monday:friday").unwrap()],
+            ..nights(location("Asia/Kolkata").unwrap())
+        };
+        // +05:30; 2026-11-26 is a Thursday
+        assert!(!kolkata.contains(at("2026-11-26T16:29:59Z")) && kolkata.contains(at("2026-11-26T16:30:00Z")), "22:00");
+        assert!(kolkata.contains(at("2026-11-27T00:29:59Z")) && !kolkata.contains(at("2026-11-27T00:30:00Z")), "06:00");
+        assert!(kolkata.contains(at("2026-11-27T18:29:59Z")), "23:59 on Friday there");
+        assert!(!kolkata.contains(at("2026-11-27T18:30:00Z")), "Saturday there, and Friday in UTC");
+        let new_year = MuteTime { months: vec![months("january").unwrap()], ..MuteTime::default() };
+        let west = MuteTime { location: location("America/New_York").unwrap(), ..new_year.clone() };
+        let midnight = at("2026-01-01T00:10:00Z");
+        assert!(new_year.contains(midnight) && !west.contains(midnight), "there it is 19:10 in December");
     }
 
     #[test]
@@ -159,6 +210,7 @@ mod tests {
         let last = MuteTime { days_of_month: vec![days_of_month("-2:-1").unwrap()], ..MuteTime::default() };
         assert!(last.contains(at("2026-02-27T12:00:00Z")) && last.contains(at("2026-02-28T12:00:00Z")));
         assert!(!last.contains(at("2026-02-26T12:00:00Z")) && !last.contains(at("2026-03-28T12:00:00Z")));
+        assert!(!last.contains(at("2024-02-27T12:00:00Z")) && last.contains(at("2024-02-29T12:00:00Z")), "a leap year");
         let middle = MuteTime { days_of_month: vec![days_of_month("10:-10").unwrap()], ..MuteTime::default() };
         assert!(middle.contains(at("2026-02-19T12:00:00Z")) && !middle.contains(at("2026-02-20T12:00:00Z")));
         let summer = MuteTime { months: vec![months("June:8").unwrap()], ..MuteTime::default() };
@@ -180,8 +232,15 @@ mod tests {
         for text in ["13", "0", "march:january"] {
             assert!(months(text).is_err(), "{text}");
         }
-        for text in ["2", "+15:00", "Europe/Berlin", ""] {
-            assert!(utc_offset(text).is_err(), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused() {
+        for text in
+            ["", "Berlin", "Europe/Berlin ", "Europe", "+02:00", "Local", "Etc/Unknown", "../zoneinfo/UTC", "CET-1CEST"]
+        {
+            assert!(location(text).is_err(), "{text}");
         }
+        assert_eq!(location("utc"), location("UTC"));
     }
 }

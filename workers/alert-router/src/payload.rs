@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use records::Alert;
 use serde_json::{Value, json};
 
-use crate::civil::rfc3339;
 use crate::labels::{GroupBy, Labels, MAX_VALUE, bounded};
+use crate::timestamp::rfc3339;
 
 /// How Go writes a time that is none.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -394,11 +394,11 @@ mod tests {
         let alerts = notification().alertmanager(&FRAME, now, now + 240_000);
         let times: Vec<&str> =
             alerts.as_array().unwrap().iter().map(|alert| alert["endsAt"].as_str().unwrap()).collect();
-        assert_eq!(times[0], crate::civil::rfc3339(now + 240_000));
+        assert_eq!(times[0], crate::timestamp::rfc3339(now + 240_000));
         assert_eq!(times[1], "2026-11-21T03:05:00.000Z");
         // a window that ends ahead of the clock
         let alerts = notification().alertmanager(&FRAME, 1_795_230_000_001, 0);
-        assert_eq!(alerts[1]["endsAt"], crate::civil::rfc3339(1_795_230_000_001));
+        assert_eq!(alerts[1]["endsAt"], crate::timestamp::rfc3339(1_795_230_000_001));
     }
 
     #[test]

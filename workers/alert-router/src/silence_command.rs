@@ -10,9 +10,9 @@ use records::{DecodeError, Decoder, DecoderConfig, Encoder, Registry, Silence as
 use service::{HumanDuration, Shutdown};
 
 use crate::active::now;
-use crate::civil::rfc3339;
 use crate::config::Configuration;
 use crate::silence::{Silence, read};
+use crate::timestamp::rfc3339;
 
 /// A silence as it stands in the topic.
 type Found = BTreeMap<String, Record<'static>>;

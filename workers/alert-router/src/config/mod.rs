@@ -300,7 +300,7 @@ mod tests {
             type = "pigeon"
             [[mute_times.nights]]
             times = ["22:00-25:00"]
-            utc_offset = "Europe/Berlin"
+            location = "Berlin"
             "#,
         )
         .unwrap_err();
@@ -322,7 +322,8 @@ mod tests {
             "receivers.incidents.routing_key",
             "receivers.bird.type = \"pigeon\"",
             "mute_times.nights[0].times",
-            "mute_times.nights[0].utc_offset",
+            "mute_times.nights[0].location = \"Berlin\"",
+            "such as \"Europe/Berlin\"",
         ] {
             assert!(problems.contains(told), "{told} in:\n{problems}");
         }

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 use service::Problems;
 
@@ -14,7 +15,7 @@ pub struct MuteTimeSection {
     pub weekdays: Vec<String>,
     pub days_of_month: Vec<String>,
     pub months: Vec<String>,
-    pub utc_offset: Option<String>,
+    pub location: Option<String>,
 }
 
 pub(super) fn compile(
@@ -37,17 +38,17 @@ impl MuteTimeSection {
         if lists.iter().all(|list| list.is_empty()) {
             problems.tell(key, "sets nothing, so it would mute for ever; set times, weekdays, days_of_month or months");
         }
-        let offset = self.utc_offset.as_deref().unwrap_or("UTC");
-        let offset_minutes = mute_time::utc_offset(offset).unwrap_or_else(|allowed| {
-            problems.add(format!("{key}.utc_offset"), format!("{offset:?}"), allowed);
-            0
+        let location = self.location.as_deref().unwrap_or("UTC");
+        let location = mute_time::location(location).unwrap_or_else(|allowed| {
+            problems.add(format!("{key}.location"), format!("{location:?}"), allowed);
+            TimeZone::UTC
         });
         MuteTime {
             times: ranges(key, "times", &self.times, time_range, problems),
             weekdays: ranges(key, "weekdays", &self.weekdays, mute_time::weekdays, problems),
             days_of_month: ranges(key, "days_of_month", &self.days_of_month, mute_time::days_of_month, problems),
             months: ranges(key, "months", &self.months, mute_time::months, problems),
-            offset_minutes,
+            location,
         }
     }
 }

@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::{Bench, alert, failed, over};
-use crate::civil::rfc3339;
 use crate::core::Outcome;
 use crate::core::changes::Changes;
 use crate::routing::Style;
+use crate::timestamp::rfc3339;
 
 const RESEND: i64 = 60_000;
 
