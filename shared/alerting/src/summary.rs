@@ -2,7 +2,7 @@
 
 use crate::catalogue::RowKind;
 use crate::config::Direction;
-use crate::rule::{Comparison, Condition, Rule};
+use crate::rule::{Bound, Comparison, Condition, Rule};
 use crate::series::Judgement;
 use crate::transition::{Reason, Transition};
 
@@ -14,21 +14,7 @@ pub(crate) fn of(transition: &Transition<'_>, kind: &RowKind) -> String {
         Reason::Fired | Reason::Changed | Reason::Repeated => {
             format!("{}{place}{}", state(transition, kind), carried(transition))
         }
-        Reason::Cleared => match (&rule.condition, transition.seen.value) {
-            (Condition::Absence { .. }, _) => format!("rows have come back{place}"),
-            // what was beyond the last hour's values is soon among them
-            (Condition::Deviation { .. }, Some(value)) => format!(
-                "{} is {}, no longer {}{}{place}",
-                rule.metric,
-                number(value),
-                beyond(rule, transition.seen.judgement),
-                usual(transition)
-            ),
-            (_, Some(value)) => {
-                format!("{} is back at {}{}{place}", rule.metric, number(value), usual(transition))
-            }
-            (_, None) => format!("{} is back{place}", rule.metric),
-        },
+        Reason::Cleared => format!("{}{place}", cleared(transition, kind)),
         Reason::NoData => {
             let what = if rule.metric.is_empty() { kind.name } else { &rule.metric };
             format!("no more data for {what}{place}")
@@ -45,16 +31,48 @@ fn state(transition: &Transition<'_>, kind: &RowKind) -> String {
     let (Some(value), Some(judgement)) = (transition.seen.value, transition.seen.judgement) else {
         return format!("{} fires", rule.name);
     };
-    let compared = beyond(rule, Some(judgement));
+    let compared = match unmet(transition, kind) {
+        // of the value itself nothing is said: it may be where it was
+        Some(unmet) => format!("and {unmet}"),
+        None if judgement.breaches => beyond(rule, judgement),
+        None => format!("for now no longer {}", beyond(rule, judgement)),
+    };
     format!("{} is {}{}, {compared},", rule.metric, number(value), usual(transition))
 }
 
+/// Only a value that is compared with a number comes back. What is compared with its past may stay, and become the usual.
+fn cleared(transition: &Transition<'_>, kind: &RowKind) -> String {
+    let rule = transition.rule;
+    let (Some(value), Some(judgement)) = (transition.seen.value, transition.seen.judgement) else {
+        return "rows have come back".to_owned();
+    };
+    match rule.condition {
+        _ if unmet(transition, kind).is_some() => state(transition, kind),
+        Condition::Threshold { bound: Bound::Fixed(_), .. } => {
+            format!("{} is back at {}", rule.metric, number(value))
+        }
+        _ => {
+            format!("{} is {}, no longer {}{}", rule.metric, number(value), beyond(rule, judgement), usual(transition))
+        }
+    }
+}
+
+/// What the rule requires and the row does not have.
+fn unmet(transition: &Transition<'_>, kind: &RowKind) -> Option<String> {
+    let values = &transition.seen.row?.values;
+    let falls_short = |(name, least): &(&String, &f64)| {
+        kind.metric(name).is_some_and(|at| values[at].is_none_or(|value| value < **least))
+    };
+    let (name, least) = transition.rule.require.iter().find(falls_short)?;
+    Some(format!("{name} is not at least {}", number(*least)))
+}
+
 /// Where a value is that breaches.
-fn beyond(rule: &Rule, judgement: Option<Judgement>) -> String {
-    let threshold = judgement.and_then(|judgement| judgement.threshold).map(number).unwrap_or_default();
+fn beyond(rule: &Rule, judgement: Judgement) -> String {
+    let threshold = judgement.threshold.map(number).unwrap_or_default();
     match &rule.condition {
         Condition::Change { direction, .. } => {
-            format!("has shifted {}", if *direction == Direction::Up { "up" } else { "down" })
+            format!("shifted {}", if *direction == Direction::Up { "up" } else { "down" })
         }
         Condition::Deviation { direction: Direction::Up, .. } => format!("above {threshold}"),
         Condition::Deviation { direction: Direction::Down, .. } => format!("below {threshold}"),
@@ -81,6 +99,9 @@ fn place(transition: &Transition<'_>, kind: &RowKind) -> String {
 }
 
 fn carried(transition: &Transition<'_>) -> String {
+    if transition.seen.judgement.is_some_and(|judgement| !judgement.breaches) {
+        return String::new();
+    }
     match transition.firing.attribution.first() {
         Some(strongest) if strongest.share > 0.0 => format!(
             "; {:.0} % of the excess lies in {} {}",

@@ -85,6 +85,7 @@ fn a_flag_that_is_not_as_required_is_a_condition_that_does_not_hold() {
     for (at, (significant, level)) in (1..).zip([(0.0, 9.0), (1.0, 3.0), (0.0, 9.0), (0.0, 9.0)]) {
         player.close(at * WINDOW, &[row(["a", "b"], [1.0, 0.5, significant, level])]);
     }
+    assert_eq!(player.told[1].summary, "level is 9, and significant is not at least 1, in domain=a, segment=b");
     assert_eq!(player.news(), ["fired a/b", "cleared a/b"]);
 }
 
@@ -136,7 +137,8 @@ fn a_deviation_is_beyond_the_quantiles_of_the_hour_before() {
         level(&mut player, second, 99.0);
     }
     let cleared = player.told.remove(0);
-    assert!(cleared.summary.starts_with("level is 99, no longer above "), "{}", cleared.summary);
+    // at 1040 s they are those of 1020 s, of 1 to 100 with another 99, and 1000: of 102 values the 51st and the 97th
+    assert_eq!(cleared.summary, "level is 99, no longer above 143 (normally 51) in domain=a, segment=b");
     // an hour later nothing of that counts any more, and little is known
     level(&mut player, 1010 + 3_700, 1e6);
     assert_eq!(player.news(), [""; 0]);
@@ -158,12 +160,51 @@ fn a_change_fires_on_a_shift_that_lasts_and_ends_when_values_are_back() {
     assert_eq!((fired.reason.as_str(), fired.window_end, fired.threshold), ("fired", 63 * WINDOW, None));
     // of the first 51 windows, 26 of which have 99
     assert_eq!(fired.baseline, Some((26.0 * 99.0 + 25.0 * 101.0) / 51.0));
-    assert!(fired.summary.contains("(normally 100), has shifted down, in domain=a"), "{}", fired.summary);
+    assert_eq!(fired.summary, "level is 96 (normally 100), shifted down, in domain=a, segment=b");
     assert_eq!(player.news(), [""; 0], "it goes on");
     for at in 81..=83 {
         player.close(at * WINDOW, &[row(["a", "b"], [1.0, 0.5, 1.0, level(at) + 1.0])]);
     }
+    // of the first 71 windows: 60 whose mean is 100, six of 96 and five of 98
+    assert_eq!(player.told[0].summary, "level is 100, no longer shifted down (normally 99.5) in domain=a, segment=b");
     assert_eq!(player.news(), ["cleared a/b"]);
+}
+
+#[test]
+fn a_shift_that_lasts_becomes_the_usual_and_is_told_so() {
+    let rule = "kind = \"change\"\nmetric = \"level\"\ndirection = \"down\"\nevery = \"30m\"\nresolve_after = 1";
+    let mut player = Player::new(&format!("[alerts.rules.shift]\n{rule}"));
+    let mut at = 0;
+    while player.told.last().is_none_or(|told| told.reason != "cleared") && at < 52 + 50 {
+        at += 1;
+        let level = if at <= 52 { 100.0 } else { 80.0 } + if at % 2 == 0 { 1.0 } else { -1.0 };
+        player.close(at * HOUR / 2, &[row(["a", "b"], [1.0, 0.5, 1.0, level])]);
+    }
+    assert_eq!(player.told[0].summary, "level is 79 (normally 100), shifted down, in domain=a, segment=b");
+    // 12 values around 100 and 36 around 80 have a standard deviation of 8.7, and 81 is less than half of that below their mean
+    let cleared = player.told.last().unwrap();
+    assert_eq!(cleared.summary, "level is 81, no longer shifted down (normally 85) in domain=a, segment=b");
+
+    let rule = "kind = \"threshold\"\nmetric = \"level\"\nbelow_median = 0.5\nhistory = \"1h\"\nfire_after = 1";
+    let mut player = Player::new(&format!("[alerts.rules.halved]\n{rule}"));
+    for at in 1..=21 {
+        let level = if at <= 12 { 10.0 } else { 4.0 };
+        player.close(at * WINDOW, &[row(["a", "b"], [1.0, 0.5, 1.0, level])]);
+    }
+    // from the 19th window on, half of the twelve before it and more are 4
+    assert_eq!(player.told[1].summary, "level is 4, no longer below 2 (normally 4) in domain=a, segment=b");
+    assert_eq!(player.news(), ["fired a/b", "cleared a/b"]);
+}
+
+#[test]
+fn what_is_repeated_while_it_does_not_breach_says_so() {
+    let mut player = Player::new(LOW);
+    freshness(&mut player, 1, &[0.4; 50]);
+    assert_eq!(player.news(), ["fired cats/new"]);
+    freshness(&mut player, 51, &[0.6]);
+    let told = &player.told[0];
+    assert_eq!((told.reason.as_str(), told.window_end), ("repeated", 51 * WINDOW), "four hours after the third window");
+    assert_eq!(told.summary, "freshness is 0.6, for now no longer below 0.5, in domain=cats, segment=new");
 }
 
 #[test]
@@ -184,6 +225,7 @@ fn absence_is_told_while_others_go_on_and_ends_with_the_next_row_or_is_given_up(
     assert!(player.told[0].summary.starts_with("no rows of rows in 3 evaluations in a row in domain=a, segment=y"));
     assert_eq!(player.news(), ["fired a/y", "fired b/y"]);
     close(&mut player, 5, &all[..3]);
+    assert_eq!(player.told[0].summary, "rows have come back in domain=a, segment=y");
     assert_eq!(player.news(), ["cleared a/y"]);
     for at in 6..=25 {
         close(&mut player, at, &all[..3]);
