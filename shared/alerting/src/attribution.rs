@@ -1,10 +1,12 @@
 //! Which dimensions carry what is too much.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use measures::share_entropy;
 
 use crate::catalogue::Group;
+use crate::shorten::shortened;
 
 /// How many are told.
 const STRONGEST: usize = 3;
@@ -21,7 +23,7 @@ const NONE: &str = "(none)";
 pub(crate) struct Attribution {
     /// Joined with `+`.
     pub(crate) dimensions: String,
-    /// The largest first, separated by commas; those of two dimensions joined with `+`.
+    /// The largest first, separated by commas; those of two dimensions joined with `+`. Each is cut for people.
     pub(crate) values: String,
     /// What they carry, 0 to 1.
     pub(crate) share: f64,
@@ -30,7 +32,9 @@ pub(crate) struct Attribution {
 }
 
 impl Attribution {
-    /// Whether the same values of the same dimensions are meant, in whatever order.
+    /// Whether the same values of the same dimensions are told, in whatever order. Snapshots keep them as they were told, so
+    /// that one that is restored names the same as before. Long values that begin alike are told alike, and are the same here:
+    /// a record more for one in the other's place would say nothing new.
     pub(crate) fn names_the_same(&self, other: &Self) -> bool {
         let sorted = |values: &str| {
             let mut values: Vec<String> = values.split(", ").map(str::to_owned).collect();
@@ -75,7 +79,8 @@ fn shares_of(candidate: &[usize], dimensions: &[&str], groups: &[(&Group, f64)])
     largest.sort_by(|left, right| right.1.total_cmp(&left.1));
     let (mut share, mut values) = (0.0, Vec::new());
     for (value, sum) in largest.into_iter().take(MAX_VALUES) {
-        let named: Vec<&str> = value.iter().map(|part| if part.is_empty() { NONE } else { *part }).collect();
+        let named = value.iter().map(|part| if part.is_empty() { Cow::Borrowed(NONE) } else { shortened(part) });
+        let named: Vec<Cow<'_, str>> = named.collect();
         values.push(named.join("+"));
         share += sum / total;
         if share >= CARRY {

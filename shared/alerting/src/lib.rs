@@ -14,6 +14,7 @@ mod judging;
 mod live;
 mod rule;
 mod series;
+mod shorten;
 mod snapshot;
 mod stage;
 mod summary;

@@ -4,6 +4,7 @@ use crate::catalogue::RowKind;
 use crate::config::Direction;
 use crate::rule::{Bound, Comparison, Condition, Rule};
 use crate::series::Judgement;
+use crate::shorten::shortened;
 use crate::transition::{Reason, Transition};
 
 /// The sentence of a transition.
@@ -94,7 +95,7 @@ fn usual(transition: &Transition<'_>) -> String {
 /// The group, without dimensions that it does not have.
 fn place(transition: &Transition<'_>, kind: &RowKind) -> String {
     let named = kind.dimensions.iter().zip(transition.group).filter(|(_, value)| !value.is_empty());
-    let named: Vec<String> = named.map(|(name, value)| format!("{name}={value}")).collect();
+    let named: Vec<String> = named.map(|(name, value)| format!("{name}={}", shortened(value))).collect();
     if named.is_empty() { " overall".to_owned() } else { format!(" in {}", named.join(", ")) }
 }
 
