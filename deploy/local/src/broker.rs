@@ -10,8 +10,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-/// How long one question to the broker may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one question to the broker may take; it may stand still for a while on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A topic's partition.
 pub type TopicPartition = (String, i32);
