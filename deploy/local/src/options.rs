@@ -1,6 +1,7 @@
 //! What a caller decides about a stack.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::component::{Component, Components};
 
@@ -15,6 +16,9 @@ pub struct Options {
     pub ports: Ports,
     /// What the Java components are tuned for.
     pub load: Load,
+    /// How long a new broker may stand still before the cluster takes it for dead, and its partitions have no leader. Long,
+    /// so that a busy machine is no outage.
+    pub broker_session: Duration,
     /// Whether [`Stack::detach`](crate::Stack::detach) will be called; it needs a given folder. Until then the components
     /// still die with this process, unless the supervisor is killed first.
     pub detachable: bool,
@@ -27,6 +31,7 @@ impl Default for Options {
             directory: None,
             ports: Ports::default(),
             load: Load::Short,
+            broker_session: Duration::from_secs(60),
             detachable: false,
         }
     }

@@ -30,6 +30,7 @@ pub struct Stack {
     tools: Tools,
     cache: Cache,
     load: Load,
+    broker_session: Duration,
     ports: Ports,
     detachable: bool,
 }
@@ -65,6 +66,7 @@ impl Stack {
             tools,
             cache: Cache::of_user()?,
             load: options.load,
+            broker_session: options.broker_session,
             ports: options.ports,
             detachable: options.detachable,
         };
@@ -103,6 +105,7 @@ impl Stack {
             files,
             tools: self.tools.clone(),
             load: self.load,
+            broker_session: self.broker_session,
             releasable: self.detachable,
         };
         let wanted = slot.port.or(self.ports.of(component));

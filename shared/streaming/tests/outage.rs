@@ -11,11 +11,14 @@ use running::{DEADLINE, Instance, kafka, wait_for};
 
 use testkit::{Component, Outgoing, Signal, eventually, produce, read_committed};
 
-/// Longer than the 9 s after which a broker that is not heard of has no partitions any more.
+/// After which a broker that is not heard of has no partitions any more; Kafka's own default.
+const BROKER_SESSION: Duration = Duration::from_secs(9);
 const STANDSTILL: Duration = Duration::from_secs(13);
 
 #[test]
 fn a_broker_that_stands_still_delays_rows_and_changes_none() {
+    let broker = testkit::kafka_with_session(BROKER_SESSION);
+    assert_eq!(testkit::brokers(), broker.brokers(), "the outage is one of a broker that is tested against");
     let source = testkit::topic("amounts", 4, &[]);
     let worker = testkit::unique("toy");
     let events: Vec<(String, i64, i64)> =
@@ -42,8 +45,6 @@ fn a_broker_that_stands_still_delays_rows_and_changes_none() {
     }
     reader.assign(&all).unwrap();
     publish(&events[20_000..]);
-    let broker = testkit::kafka();
-    assert_eq!(testkit::brokers(), broker.brokers(), "the outage is one of a broker that is tested against");
     broker.signal_component(Component::Kafka, Signal::Suspend).unwrap();
     std::thread::sleep(STANDSTILL);
     broker.signal_component(Component::Kafka, Signal::Resume).unwrap();

@@ -16,7 +16,7 @@ mod components;
 mod records;
 mod waiting;
 
-pub use components::{brokers, clickhouse, kafka, stack, workers};
+pub use components::{brokers, clickhouse, kafka, kafka_with_session, stack, workers};
 pub use records::{Outgoing, Recorded, produce, read_committed, topic, unique};
 pub use stack::{Component, Signal};
 pub use waiting::eventually;

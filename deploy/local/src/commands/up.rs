@@ -60,6 +60,7 @@ impl Up {
             ports: Ports { kafka: self.kafka_port, registry: self.registry_port, clickhouse: self.clickhouse_port },
             load: Load::Sustained,
             detachable: !self.foreground,
+            ..Options::default()
         };
         // Ctrl-C ends this program at once, and the supervisor then ends what was started.
         let stack = Stack::start(&options, terminal::progress().as_ref())?;

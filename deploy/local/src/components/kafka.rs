@@ -17,6 +17,8 @@ use crate::prerequisites::Tools;
 use crate::processes::{Launch, Process};
 
 const HEAP_MB: u32 = 1024;
+/// A broker that was killed is let in again only when the session that it had is over.
+const SESSION_AFTER_RESTART: Duration = Duration::from_secs(9);
 /// What the storage format tool writes, apart from the ids.
 const BOOTSTRAP: &str = "bootstrap.checkpoint";
 
@@ -107,14 +109,17 @@ pub(crate) fn prepare(tools: &Tools, files: &Path) -> Result<()> {
 pub(super) fn launch(place: &Place, port: u16) -> Result<Launch> {
     let home = place.home(Component::Kafka)?;
     let data = home.join("data");
-    if !data.join("meta.properties").exists() {
+    let is_new = !data.join("meta.properties").exists();
+    if is_new {
         fs::create_dir_all(&data)?;
         fs::copy(place.files.join(BOOTSTRAP), data.join(BOOTSTRAP))?;
         let meta = format!("version=1\nnode.id=1\ncluster.id={}\ndirectory.id={}\n", new_id(), new_id());
         fs::write(data.join("meta.properties"), meta)?;
     }
     let properties = home.join("server.properties");
-    fs::write(&properties, server_properties(&data, port, ports::free_port_beside(port)?))?;
+    let session = if is_new { place.broker_session } else { place.broker_session.min(SESSION_AFTER_RESTART) };
+    let session = format!("broker.session.timeout.ms={}\n", session.as_millis());
+    fs::write(&properties, server_properties(&data, port, ports::free_port_beside(port)?) + &session)?;
     let logging = home.join("log4j2.properties");
     fs::write(&logging, LOGGING)?;
 

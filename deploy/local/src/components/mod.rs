@@ -33,6 +33,7 @@ pub(crate) struct Place {
     pub(crate) files: PathBuf,
     pub(crate) tools: Tools,
     pub(crate) load: Load,
+    pub(crate) broker_session: Duration,
     /// Whether it may go on after this process.
     pub(crate) releasable: bool,
 }
