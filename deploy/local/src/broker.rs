@@ -131,14 +131,19 @@ impl Follower {
         Ok(())
     }
 
-    /// Errors that end by themselves are waited out.
     fn judge(&self, error: KafkaError) -> Result<()> {
-        use rdkafka::types::RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut};
-        match error.rdkafka_error_code() {
-            Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut) => Ok(()),
-            _ => Err(error).with_context(|| format!("{} cannot be read", self.topic)),
+        if ends_by_itself(&error) {
+            return Ok(());
         }
+        Err(error).with_context(|| format!("{} cannot be read", self.topic))
     }
+}
+
+/// Whether a reader that has heard this error goes on by itself once the broker answers again.
+#[must_use]
+pub fn ends_by_itself(error: &KafkaError) -> bool {
+    use rdkafka::types::RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut};
+    matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut))
 }
 
 fn reader(brokers: &str) -> ClientConfig {

@@ -48,6 +48,6 @@ pub use ports::free_port;
 pub use processes::{Exit, Launch, Process, Signal, ThrowAwayDirectory};
 pub use progress::Progress;
 pub use stack::Stack;
-pub use topics::create_topic;
+pub use topics::{create_topic, set_group_session};
 pub use worker::Worker;
 pub use workspace::{Profile, WorkerBinaries, build_workers};

@@ -1,10 +1,10 @@
-//! Creating topics.
+//! Creating topics, and how long a group waits for its members.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
 use crate::http::outside_async;
@@ -17,16 +17,14 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The broker refuses it, also when it exists, or does not answer.
 pub fn create_topic(brokers: &str, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
     outside_async(|| {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", brokers).create().context("no Kafka client")?;
+        let admin = admin(brokers)?;
         let topic =
             settings.iter().fold(NewTopic::new(name, partitions, TopicReplication::Fixed(1)), |topic, (key, value)| {
                 topic.set(key, value)
             });
-        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let results = runtime
-            .block_on(admin.create_topics([&topic], &options))
+            .block_on(admin.create_topics([&topic], &options()))
             .with_context(|| format!("topic {name} cannot be created at {brokers}"))?;
         for result in results {
             if let Err((topic, code)) = result {
@@ -46,4 +44,34 @@ pub fn create_topic(brokers: &str, name: &str, partitions: i32, settings: &[(&st
             std::thread::sleep(Duration::from_millis(20));
         }
     })
+}
+
+/// Sets after which silence a group of the consumer protocol misses a member; the group need not exist yet. Under the classic
+/// protocol members say that themselves.
+///
+/// # Errors
+/// The broker refuses it, or does not answer.
+pub fn set_group_session(brokers: &str, group: &str, session: Duration) -> Result<()> {
+    outside_async(|| {
+        let session = session.as_millis().to_string();
+        let setting =
+            AlterConfig::new(ResourceSpecifier::Group(group)).set("consumer.session.timeout.ms", session.as_str());
+        let admin = admin(brokers)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let results = runtime.block_on(admin.alter_configs([&setting], &options()));
+        for result in results.with_context(|| format!("the session of group {group} cannot be set at {brokers}"))? {
+            if let Err((_, code)) = result {
+                bail!("the session of group {group} cannot be set at {brokers}: {code}");
+            }
+        }
+        Ok(())
+    })
+}
+
+fn admin(brokers: &str) -> Result<AdminClient<DefaultClientContext>> {
+    ClientConfig::new().set("bootstrap.servers", brokers).create().context("no Kafka client")
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT))
 }

@@ -18,5 +18,6 @@ mod waiting;
 
 pub use components::{brokers, clickhouse, kafka, kafka_with_session, stack, workers};
 pub use records::{Outgoing, Recorded, produce, read_committed, topic, unique};
-pub use stack::{Component, Signal};
+pub use stack::broker::ends_by_itself;
+pub use stack::{Component, Signal, set_group_session};
 pub use waiting::eventually;

@@ -9,7 +9,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::{Offset, TopicPartitionList};
 
 /// How long any single wait may take before the test fails.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The two group protocols that the runtime supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +53,12 @@ pub(crate) fn create_topic(prefix: &str, partitions: i32) -> String {
     for result in created.expect("an answer") {
         result.expect("the topic is created");
     }
-    wait_until("the topic has leaders", || {
-        let metadata = admin.inner().fetch_metadata(Some(&name), Duration::from_secs(5)).expect("metadata");
-        let topic = &metadata.topics()[0];
-        topic.partitions().len() == partitions as usize && topic.partitions().iter().all(|p| p.leader() >= 0)
+    // a leader that is named need not know yet that it is
+    wait_until("the topic's leaders tell its ends", || {
+        let ask_for_end = |partition| admin.inner().fetch_watermarks(&name, partition, DEADLINE).is_ok();
+        admin.inner().fetch_metadata(Some(&name), DEADLINE).is_ok_and(|metadata| {
+            metadata.topics()[0].partitions().len() == partitions as usize && (0..partitions).all(ask_for_end)
+        })
     });
     name
 }

@@ -8,9 +8,15 @@ use rdkafka::Offset;
 use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
+use testkit::ends_by_itself;
 
-use crate::common::{DEADLINE, Protocol, at, client_config, wait_until};
+use crate::common::{DEADLINE, Protocol, at, brokers, client_config, wait_until};
 use crate::reading::committed;
+
+/// So long that a member of a busy machine is not missed where no member is killed.
+pub(crate) const LONG_SESSION: Duration = Duration::from_secs(45);
+/// The shortest that the broker allows.
+pub(crate) const SHORT_SESSION: Duration = Duration::from_secs(6);
 
 /// A consumer in a group, with the events that its callbacks recorded.
 pub(crate) struct GroupMember {
@@ -18,8 +24,20 @@ pub(crate) struct GroupMember {
 }
 
 impl GroupMember {
-    /// Joins `group` for `topic`. `extra` are further librdkafka settings.
-    pub(crate) fn join(protocol: Protocol, group: &str, topic: &str, extra: &[(&str, &str)]) -> GroupMember {
+    /// Joins `group` for `topic`, to be missed late.
+    pub(crate) fn join(protocol: Protocol, group: &str, topic: &str) -> GroupMember {
+        GroupMember::join_with(protocol, group, topic, LONG_SESSION, &[])
+    }
+
+    /// Joins `group` for `topic`. It is missed after `session` of silence, as all members of the group are under the consumer
+    /// protocol. `extra` are further librdkafka settings.
+    pub(crate) fn join_with(
+        protocol: Protocol,
+        group: &str,
+        topic: &str,
+        session: Duration,
+        extra: &[(&str, &str)],
+    ) -> GroupMember {
         let mut config = client_config();
         config
             .set("group.id", group)
@@ -29,11 +47,14 @@ impl GroupMember {
             .set("isolation.level", "read_committed")
             .set("fetch.wait.max.ms", "50");
         match protocol {
-            Protocol::Consumer => config.set("group.protocol", "consumer"),
+            Protocol::Consumer => {
+                testkit::set_group_session(&brokers(), group, session).expect("the group's session is set");
+                config.set("group.protocol", "consumer")
+            }
             Protocol::Classic => config
                 .set("group.protocol", "classic")
                 .set("partition.assignment.strategy", "cooperative-sticky")
-                .set("session.timeout.ms", "6000")
+                .set("session.timeout.ms", session.as_millis().to_string())
                 .set("heartbeat.interval.ms", "500"),
         };
         for (key, value) in extra {
@@ -52,6 +73,7 @@ impl GroupMember {
             }
             // Told once to a member that stopped polling for too long; the revocation follows.
             Err(KafkaError::MessageConsumption(RDKafkaErrorCode::PollExceeded)) => None,
+            Err(error) if ends_by_itself(&error) => None,
             Err(error) => panic!("a poll failed: {error:?}"),
         }
     }

@@ -42,7 +42,7 @@ fn a_restore_waits_for_an_open_transaction_in_front_of_the_newest_snapshot() {
     let source = create_topic("source", 1);
     let state = create_topic("state", 1);
     let group = unique("group");
-    let owner = GroupMember::join(Protocol::Consumer, &group, &source, &[]);
+    let owner = GroupMember::join(Protocol::Consumer, &group, &source);
     owner.own(1);
     let snapshots = producer(&unique("owner"), DEADLINE);
     let zombie = producer(&unique("zombie"), DEADLINE);
@@ -68,7 +68,7 @@ fn a_restore_during_a_commit_has_both_or_neither_of_offset_and_snapshot() {
         let source = create_topic("source", 1);
         let state = create_topic("state", 1);
         let group = unique("group");
-        let owner = GroupMember::join(Protocol::Consumer, &group, &source, &[]);
+        let owner = GroupMember::join(Protocol::Consumer, &group, &source);
         owner.own(1);
         let snapshots = producer(&unique("owner"), DEADLINE);
         commit_cut(&owner, &snapshots, &state, &["snapshot 1"], &at(&source, 0, 5));

@@ -25,11 +25,11 @@ fn a_member_that_joins_makes_metadata_stale_and_the_same_cut_commits_with_fresh_
     let group = unique("group");
     let producer = producer(&unique("stale"), DEADLINE);
     let offsets = at_with_metadata(&topic, 0, 4, "watermark=4");
-    let member = GroupMember::join(protocol, &group, &topic, &[]);
+    let member = GroupMember::join(protocol, &group, &topic);
     member.own(1);
     let taken_at_the_cut = member.metadata();
 
-    let joining = GroupMember::join(protocol, &group, &topic, &[]);
+    let joining = GroupMember::join(protocol, &group, &topic);
     let took = wait_until("the metadata is stale", || {
         member.tick();
         joining.tick();
@@ -59,12 +59,12 @@ fn a_member_that_left_is_fenced_by_the_offset_in_its_transaction_and_by_nothing_
     let outputs = create_topic("outputs", 1);
     let group = unique("group");
     let producer = producer(&unique("left"), DEADLINE);
-    let leaving = GroupMember::join(protocol, &group, &topic, &[]);
+    let leaving = GroupMember::join(protocol, &group, &topic);
     leaving.own(1);
     commit_cut(&leaving, &producer, &outputs, &["in time"], &at(&topic, 0, 1));
     let stale = leaving.metadata();
     drop(leaving);
-    let successor = GroupMember::join(protocol, &group, &topic, &[]);
+    let successor = GroupMember::join(protocol, &group, &topic);
     successor.own(1);
 
     begin(&producer, &outputs, &["too late"]);
@@ -144,7 +144,7 @@ fn commit_metadata_comes_back_as_it_was_written() {
     let topic = create_topic("metadata", 2);
     let outputs = create_topic("outputs", 1);
     let producer = producer(&unique("metadata"), DEADLINE);
-    let member = GroupMember::join(Protocol::Consumer, &unique("group"), &topic, &[]);
+    let member = GroupMember::join(Protocol::Consumer, &unique("group"), &topic);
     member.own(2);
     let printable: String = (b' '..=b'~').map(char::from).collect();
 
