@@ -16,7 +16,7 @@ use super::metric_workers::{RowKind, RowTopic};
 use crate::broker::{Broker, Follower};
 
 /// How long committed records may stay unseen: the broker marks the partitions of a transaction one by one.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One row topic, read along.
 pub(super) struct RowAudit {
