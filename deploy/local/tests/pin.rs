@@ -37,7 +37,7 @@ fn pin(run: &Run<'_>, window_end: i64) {
     let command = ["pin", "--domain", "books", "--window-end", &window_end.to_string()].map(str::to_owned);
     let arguments: Vec<String> = settings.chain(command).collect();
     let binary = binaries.path(WORKER).unwrap();
-    Worker::run(binary, "pin", &configuration, &arguments, &directory, Duration::from_secs(30)).unwrap();
+    Worker::run(binary, "pin", &configuration, &arguments, &directory, Duration::from_secs(120)).unwrap();
 }
 
 #[test]

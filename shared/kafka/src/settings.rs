@@ -8,6 +8,9 @@ use service::{GroupProtocol, HumanDuration};
 /// Limit for a single question to the brokers.
 pub const ASK: Duration = Duration::from_secs(10);
 
+/// The same at a start and in what a person asks for: a failure ends the process there, and nobody asks again.
+pub const ASK_AT_START: Duration = Duration::from_secs(30);
+
 /// A default for consumers that read: librdkafka's own of 1 s costs those slower than the fetcher a good part of their rate.
 pub const FETCH_AGAIN: (&str, &str) = ("fetch.queue.backoff.ms", "5");
 

@@ -12,7 +12,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config::RuntimeConfig;
-use crate::kafka::ASK;
+use crate::kafka::ASK_AT_START;
 use crate::topology::{Cleanup, Topology};
 
 const WEEK: &str = "604800000";
@@ -104,7 +104,7 @@ impl Broker {
             consumer: kafka.create().context("the Kafka client cannot be made")?,
             admin: kafka.create().context("the Kafka admin client cannot be made")?,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-            options: AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK)),
+            options: AdminOptions::new().operation_timeout(Some(ASK_AT_START)).request_timeout(Some(ASK_AT_START)),
         })
     }
 
@@ -113,8 +113,8 @@ impl Broker {
         let brokers = kafka.get("bootstrap.servers").unwrap_or_default();
         let metadata = self
             .consumer
-            .fetch_metadata(None, ASK)
-            .with_context(|| format!("kafka.brokers = {brokers:?}: no broker answers within {ASK:?}"))?;
+            .fetch_metadata(None, ASK_AT_START)
+            .with_context(|| format!("kafka.brokers = {brokers:?}: no broker answers within {ASK_AT_START:?}"))?;
         Ok(metadata.topics().iter().map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32)).collect())
     }
 
@@ -181,10 +181,10 @@ pub(crate) fn check(
     let missing: Vec<Needed> = needed.iter().filter(|topic| !existing.contains_key(&topic.name)).cloned().collect();
     if !missing.is_empty() && create {
         broker.create(&missing, config.replication_factor)?;
-        let deadline = Instant::now() + ASK;
+        let deadline = Instant::now() + ASK_AT_START;
         while missing.iter().any(|topic| !existing.contains_key(&topic.name)) {
             if Instant::now() > deadline {
-                bail!("created topics do not appear in the cluster's metadata within {ASK:?}");
+                bail!("created topics do not appear in the cluster's metadata within {ASK_AT_START:?}");
             }
             existing = broker.partitions(kafka)?;
         }
@@ -237,7 +237,7 @@ pub(crate) fn send_to_all(kafka: &ClientConfig, topic: &str, value: &[u8]) -> an
     broker.runtime.block_on(async {
         for partition in 0..partitions {
             let record = FutureRecord::<(), _>::to(topic).partition(partition).payload(value);
-            let sent = producer.send(record, ASK).await;
+            let sent = producer.send(record, ASK_AT_START).await;
             sent.map_err(|(error, _)| error)
                 .with_context(|| format!("{topic}/{partition} does not take the command"))?;
         }
@@ -269,14 +269,14 @@ pub(crate) fn reset(topology: &Topology, config: &RuntimeConfig, kafka: &ClientC
                 bail!("topic {name} cannot be deleted: {code}");
             }
         }
-        let deadline = Instant::now() + ASK;
+        let deadline = Instant::now() + ASK_AT_START;
         loop {
             let left = broker.partitions(kafka)?;
             if !internal.iter().any(|topic| left.contains_key(topic)) {
                 break;
             }
             if Instant::now() > deadline {
-                bail!("deleted topics are still there after {ASK:?}");
+                bail!("deleted topics are still there after {ASK_AT_START:?}");
             }
             std::thread::sleep(Duration::from_millis(50));
         }

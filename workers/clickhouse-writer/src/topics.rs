@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use kafka::ASK;
+use kafka::ASK_AT_START;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
@@ -40,7 +40,7 @@ impl<'a> Cluster<'a> {
     pub fn new(configuration: &'a Configuration) -> anyhow::Result<Self> {
         let kafka = configuration.kafka.client_config();
         let admin = kafka.create().context("the Kafka admin client cannot be made")?;
-        let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
+        let options = AdminOptions::new().operation_timeout(Some(ASK_AT_START)).request_timeout(Some(ASK_AT_START));
         Ok(Self { configuration, kafka, admin, options })
     }
 
@@ -83,10 +83,10 @@ impl<'a> Cluster<'a> {
                 Err((topic, code)) => bail!("topic {topic} cannot be created: {code}"),
             }
         }
-        let deadline = Instant::now() + ASK;
+        let deadline = Instant::now() + ASK_AT_START;
         while !missing.is_empty() {
             if Instant::now() > deadline {
-                bail!("created topics do not appear in the cluster's metadata within {ASK:?}: {missing:?}");
+                bail!("created topics do not appear in the cluster's metadata within {ASK_AT_START:?}: {missing:?}");
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
             missing = self.missing(needed)?;
@@ -158,8 +158,8 @@ impl<'a> Cluster<'a> {
 
     fn missing(&self, needed: &[Needed]) -> anyhow::Result<BTreeSet<String>> {
         let client: BaseConsumer = self.kafka.create().context("the Kafka client cannot be made")?;
-        let metadata = client.fetch_metadata(None, ASK).with_context(|| {
-            format!("kafka.brokers = {:?}: no broker answers within {ASK:?}", self.configuration.kafka.brokers)
+        let metadata = client.fetch_metadata(None, ASK_AT_START).with_context(|| {
+            format!("kafka.brokers = {:?}: no broker answers within {ASK_AT_START:?}", self.configuration.kafka.brokers)
         })?;
         let existing: BTreeSet<&str> = metadata.topics().iter().map(rdkafka::metadata::MetadataTopic::name).collect();
         Ok(needed.iter().map(|(name, _)| name).filter(|name| !existing.contains(name.as_str())).cloned().collect())
