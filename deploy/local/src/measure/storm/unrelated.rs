@@ -52,10 +52,15 @@ impl Unrelated {
     /// One cannot be sent, does not come, or comes twice.
     pub(super) fn delays(mut self, is_over: impl Fn() -> bool) -> Result<Delays> {
         let mut next = Instant::now();
-        while !is_over() {
-            if Instant::now() >= next {
+        loop {
+            // asked first, so that what is due until then is sent however late that is seen
+            let is_over = is_over();
+            while Instant::now() >= next {
                 self.send()?;
                 next += EVERY;
+            }
+            if is_over {
+                break;
             }
             self.read()?;
         }
