@@ -331,6 +331,8 @@ proptest! {
             case.events.iter().map(|(e, _)| (&e.domain, &e.user_id, e.time, &e.event_id)).collect();
         prop_assume!(versions.len() == case.events.len());
         let expected = expected(&case);
+        // whether so little is a deviation depends on which places the worker rounds the projections to
+        prop_assume!(expected.values().all(|numbers| !(1e-12..=1e-7).contains(&numbers.least_sigma)));
         let mut seen = BTreeSet::new();
         for (key, row) in case.run(&case.by_arrival(), partitions, |_| false) {
             let row: Value = serde_json::from_str(&row).unwrap();
