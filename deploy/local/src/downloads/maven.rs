@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::download;
 use crate::prerequisites::Tools;
-use crate::processes::{Launch, Process};
+use crate::processes::Launch;
+use crate::progress::Progress;
 
 /// Named with its version, so that every machine runs the same one.
 const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
@@ -35,21 +37,17 @@ pub(super) fn pom(dependencies: &[(&str, &str, &str)]) -> String {
 }
 
 /// Puts the jars that `pom` depends on into `directory/libs`.
-pub(super) fn copy_dependencies(tools: &Tools, pom: &str, directory: &Path) -> Result<()> {
+pub(super) fn copy_dependencies(tools: &Tools, pom: &str, directory: &Path, progress: &dyn Progress) -> Result<()> {
     fs::write(directory.join("pom.xml"), pom)?;
     let output = directory.join("libs");
-    run(
-        tools,
-        directory,
-        &format!("{PLUGIN}:copy-dependencies"),
-        vec!["-DincludeScope=runtime".into(), define("outputDirectory", output.as_os_str())],
-    )
+    let arguments = vec!["-DincludeScope=runtime".into(), define("outputDirectory", output.as_os_str())];
+    run(tools, directory, &format!("{PLUGIN}:copy-dependencies"), arguments, progress)
 }
 
 /// Unpacks one archive (group:artifact:version:type:classifier) into `directory`.
-pub(super) fn unpack(tools: &Tools, artifact: &str, directory: &Path) -> Result<()> {
+pub(super) fn unpack(tools: &Tools, artifact: &str, directory: &Path, progress: &dyn Progress) -> Result<()> {
     let arguments = vec![define("artifact", artifact.as_ref()), define("outputDirectory", directory.as_os_str())];
-    run(tools, directory, &format!("{UNPACKING_PLUGIN}:unpack"), arguments)
+    run(tools, directory, &format!("{UNPACKING_PLUGIN}:unpack"), arguments, progress)
 }
 
 fn define(key: &str, value: &std::ffi::OsStr) -> OsString {
@@ -58,7 +56,7 @@ fn define(key: &str, value: &std::ffi::OsStr) -> OsString {
     argument
 }
 
-fn run(tools: &Tools, directory: &Path, goal: &str, arguments: Vec<OsString>) -> Result<()> {
+fn run(tools: &Tools, directory: &Path, goal: &str, arguments: Vec<OsString>, progress: &dyn Progress) -> Result<()> {
     let fixed = ["--batch-mode", "--quiet"].into_iter().map(OsString::from);
     let launch = Launch {
         name: "Maven".to_owned(),
@@ -68,6 +66,5 @@ fn run(tools: &Tools, directory: &Path, goal: &str, arguments: Vec<OsString>) ->
         log: directory.join("maven.log"),
         ..Launch::default()
     };
-    Process::run(&launch, DEADLINE)?;
-    Ok(())
+    download(&launch, DEADLINE, progress)
 }

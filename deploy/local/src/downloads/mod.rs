@@ -7,11 +7,13 @@ mod maven;
 mod python;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::component::Component;
 use crate::prerequisites::Tools;
+use crate::processes::{Launch, Process};
 use crate::progress::Progress;
 pub(crate) use cache::Cache;
 
@@ -23,6 +25,9 @@ const LOG4J_VERSION: &str = "2.24.3";
 const REGISTRY_VERSION: &str = "3.0.9";
 /// The ClickHouse engine as a Python module: Apache-2.0.
 const ENGINE_VERSION: &str = "26.9.0";
+
+/// How often a download is begun: mirrors fail now and then, and transfers stand still.
+const ATTEMPTS: u32 = 3;
 
 /// Where a component's files are; downloads them if they are not there yet.
 ///
@@ -37,7 +42,7 @@ pub(crate) fn fetch(component: Component, cache: &Cache, tools: &Tools, progress
                 ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
                 ("org.apache.logging.log4j", "log4j-slf4j-impl", LOG4J_VERSION),
             ]);
-            maven::copy_dependencies(tools, &pom, directory)?;
+            maven::copy_dependencies(tools, &pom, directory, progress)?;
             progress.update(name, "preparing the storage format");
             crate::components::kafka::prepare(tools, directory)
         }),
@@ -45,14 +50,23 @@ pub(crate) fn fetch(component: Component, cache: &Cache, tools: &Tools, progress
             cache.get(&format!("apicurio-registry-{REGISTRY_VERSION}"), name, progress, |directory| {
                 progress.update(name, &format!("downloading Apicurio Registry {REGISTRY_VERSION} with Maven (110 MB)"));
                 let artifact = format!("io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}:tar.gz:all");
-                maven::unpack(tools, &artifact, directory)
+                maven::unpack(tools, &artifact, directory, progress)
             })
         }
         Component::ClickHouse => cache.get(&python::cache_name(tools, ENGINE_VERSION), name, progress, |directory| {
             progress.update(name, &format!("downloading the ClickHouse engine {ENGINE_VERSION} with pip (150 MB)"));
-            python::install(tools, &format!("chdb-core=={ENGINE_VERSION}"), directory)
+            python::install(tools, &format!("chdb-core=={ENGINE_VERSION}"), directory, progress)
         }),
     }
+}
+
+/// Runs what downloads, and again where it fails.
+fn download(launch: &Launch, deadline: Duration, progress: &dyn Progress) -> Result<()> {
+    for _ in 1..ATTEMPTS {
+        let Err(error) = Process::run(launch, deadline) else { return Ok(()) };
+        progress.tell(&format!("{error:#}\n{} is tried again", launch.name));
+    }
+    Process::run(launch, deadline).map(|_| ())
 }
 
 /// The interpreter that has the ClickHouse engine, in its downloaded folder.

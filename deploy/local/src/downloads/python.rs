@@ -6,8 +6,10 @@ use std::time::Duration;
 use anyhow::Result;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::download;
 use crate::prerequisites::Tools;
 use crate::processes::{Launch, Process};
+use crate::progress::Progress;
 
 const DEADLINE: Duration = Duration::from_secs(1800);
 
@@ -18,7 +20,7 @@ pub(super) fn cache_name(tools: &Tools, version: &str) -> String {
 
 /// Makes an environment in `directory` with one requirement. Its own requirements (data frame libraries, half a gigabyte)
 /// are left out: the engine imports them only when data frames are asked for.
-pub(super) fn install(tools: &Tools, requirement: &str, directory: &Path) -> Result<()> {
+pub(super) fn install(tools: &Tools, requirement: &str, directory: &Path, progress: &dyn Progress) -> Result<()> {
     let log = directory.join("pip.log");
     let step = |name: &str, program: PathBuf, arguments: &[&str]| Launch {
         name: name.to_owned(),
@@ -30,7 +32,7 @@ pub(super) fn install(tools: &Tools, requirement: &str, directory: &Path) -> Res
     };
     Process::run(&step("python3 -m venv", tools.python.clone(), &["-m", "venv", "venv"]), DEADLINE)?;
     let pip = ["-m", "pip", "--disable-pip-version-check", "install", "--no-input", "--no-deps", requirement];
-    Process::run(&step("pip", interpreter(directory), &pip), DEADLINE)?;
+    download(&step("pip", interpreter(directory), &pip), DEADLINE, progress)?;
     Process::run(&step("chdb", interpreter(directory), &["-c", "import chdb.session"]), DEADLINE)?;
     Ok(())
 }
