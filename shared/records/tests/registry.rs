@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use records::{AvroRecord, LookupError, Registry, RegistryConfig, RegistryError, SchemaLookup, SessionEntropy};
+use tokio::net::TcpSocket;
 
 /// What the server does with one request.
 enum Reply {
@@ -121,6 +122,14 @@ fn registry(config: RegistryConfig) -> Registry {
     Registry::new(config, || false).unwrap()
 }
 
+/// A port that refuses connections, and is nobody else's while the socket lives.
+fn refusing() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
 #[test]
 fn a_schema_is_fetched_once_for_all_clones() {
     let server = Server::start(vec![FOUND]);
@@ -133,9 +142,7 @@ fn a_schema_is_fetched_once_for_all_clones() {
 
 #[test]
 fn a_registry_that_is_down_at_first_is_asked_again_until_it_is_up() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let (socket, address) = refusing();
     let patient = registry(config(format!("http://{address}")));
     let impatience = Some(Duration::from_millis(50));
     let impatient = registry(RegistryConfig { patience: impatience, ..config(format!("http://{address}")) });
@@ -143,7 +150,10 @@ fn a_registry_that_is_down_at_first_is_asked_again_until_it_is_up() {
     assert!(message.contains(&address.to_string()), "{message}");
 
     let waiting = std::thread::spawn(move || patient.schema(5));
-    let server = Server::on(TcpListener::bind(address).unwrap(), vec![FOUND, FOUND]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let listener = runtime.block_on(async { socket.listen(16).unwrap().into_std().unwrap() });
+    listener.set_nonblocking(false).unwrap();
+    let server = Server::on(listener, vec![FOUND, FOUND]);
     assert_eq!(&*waiting.join().unwrap().unwrap(), "\"string\"");
     assert_eq!(&*impatient.schema(5).unwrap(), "\"string\"", "that it was down is not remembered");
     server.end();
@@ -215,11 +225,10 @@ fn waiting_ends_when_the_process_stops() {
 
     let down = Arc::new(AtomicBool::new(false));
     let stop = down.clone();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let (_socket, address) = refusing();
     // stops at the second look: during the first request or the first pause
-    let registry = Registry::new(config(url), move || stop.swap(true, Ordering::Relaxed)).unwrap();
+    let registry =
+        Registry::new(config(format!("http://{address}")), move || stop.swap(true, Ordering::Relaxed)).unwrap();
     assert!(matches!(registry.register("t-value", "{}"), Err(RegistryError::Stopped { .. })));
 }
 

@@ -25,13 +25,12 @@ const POLICY: Policy = Policy {
     max_refused: 10,
 };
 
-fn server(url: &str, compression: &str) -> Server {
+/// Without compression, unless `settings` say so.
+fn server(url: &str, settings: &[&str]) -> Server {
     let defaults = defaults();
-    let sets = [
-        format!("clickhouse.url={url}"),
-        format!("clickhouse.compression={compression}"),
-        "clickhouse.answer_timeout=2s".to_owned(),
-    ];
+    let url = format!("url={url}");
+    let settings = ["compression=none", &url].into_iter().chain(settings.iter().copied());
+    let sets: Vec<String> = settings.map(|setting| format!("clickhouse.{setting}")).collect();
     let loaded = load::<Configuration>(Sources { sets: &sets, ..Sources::of_defaults(&defaults) });
     Server::new(&loaded.unwrap().settings.clickhouse).unwrap()
 }
@@ -80,7 +79,7 @@ fn an_insert_whose_acknowledgement_is_lost_is_sent_again_with_the_same_rows_and_
         Action::Answer(503, String::new()),
         Action::Cut,
     ]);
-    let batch = run(&server(&fake.url, "none"), 1000).unwrap();
+    let batch = run(&server(&fake.url, &[]), 1000).unwrap();
     assert!(batch.refusals().is_empty());
     let requests = fake.requests.lock().unwrap();
     assert_eq!(requests.len(), 5);
@@ -104,7 +103,7 @@ fn a_server_that_accepts_and_never_answers_is_asked_again() {
         }
         Action::Answer(200, String::new())
     });
-    run(&server(&fake.url, "none"), 3).unwrap();
+    run(&server(&fake.url, &["answer_timeout=2s"]), 3).unwrap();
     assert_eq!(first_two_tokens_equal(&fake), Some(true));
 }
 
@@ -127,10 +126,10 @@ fn first_two_tokens_equal(fake: &FakeHttp) -> Option<bool> {
 
 #[test]
 fn a_server_that_is_down_is_waited_for() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let server = server(&format!("http://{address}"), "none");
+    // bound, so that it is nobody else's, and without a listener
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let server = server(&format!("http://{}", socket.local_addr().unwrap()), &[]);
     let error = {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(server.query("SELECT 1")).unwrap_err()
@@ -142,7 +141,7 @@ fn a_server_that_is_down_is_waited_for() {
 #[test]
 fn compressed_bodies_are_smaller_and_marked() {
     let fake = scripted(Vec::new());
-    run(&server(&fake.url, "lz4"), 1000).unwrap();
+    run(&server(&fake.url, &["compression=lz4"]), 1000).unwrap();
     let requests = fake.requests.lock().unwrap();
     assert_eq!(requests[0].parameters["decompress"], "1");
     assert!(requests[0].body.len() < 8000, "{}", requests[0].body.len());
@@ -152,7 +151,7 @@ fn compressed_bodies_are_smaller_and_marked() {
 fn a_wrong_password_ends_the_writer_and_blames_no_row() {
     let answer = "Code: 516. DB::Exception: default: Authentication failed: password is incorrect";
     let fake = scripted(vec![Action::Answer(403, answer.to_owned())]);
-    let error = run(&server(&fake.url, "none"), 10).unwrap_err();
+    let error = run(&server(&fake.url, &[]), 10).unwrap_err();
     assert_eq!((error.verdict, error.code), (Verdict::Stop, Some(516)));
     assert_eq!(fake.requests.lock().unwrap().len(), 1);
 }

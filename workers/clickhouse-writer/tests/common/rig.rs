@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use clickhouse_writer::source::GROUP;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use records::{AvroRecord, Encoder, SessionEntropy, SessionFreshness};
+use stack::broker::ends_by_itself;
 use stack::{Components, Options, Stack, Worker, progress};
 
 use crate::fake_http::{Action, FakeHttp};
@@ -31,6 +33,7 @@ pub(crate) struct Rig {
     pub(crate) entropy: String,
     pub(crate) dead_letters: String,
     protocol: &'static str,
+    session: Duration,
     registry: FakeHttp,
     pub(crate) registry_down: Arc<AtomicBool>,
     directory: tempfile::TempDir,
@@ -47,12 +50,18 @@ pub(crate) fn stack() -> &'static Stack {
 }
 
 impl Rig {
-    /// Fresh topics and a fresh database, not created yet.
+    /// Fresh topics and a fresh database, not created yet. Members that die are missed soon.
     pub(crate) fn new(protocol: &'static str) -> Self {
+        Self::with_session(protocol, Duration::from_secs(6))
+    }
+
+    /// The same; a member is missed after `session` of silence.
+    pub(crate) fn with_session(protocol: &'static str, session: Duration) -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         static NUMBER: AtomicUsize = AtomicUsize::new(1);
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        stack();
+        // under the classic protocol it is the members' setting
+        stack::set_group_session(&stack().brokers(), GROUP, session).unwrap();
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let registry_down = Arc::new(AtomicBool::new(false));
         let down = registry_down.clone();
@@ -68,6 +77,7 @@ impl Rig {
             entropy: format!("entropy-{number}"),
             dead_letters: format!("dead-letters-{number}"),
             protocol,
+            session,
             registry,
             registry_down,
             directory: tempfile::tempdir().unwrap(),
@@ -93,7 +103,7 @@ impl Rig {
             [runtime]
             instance = "{instance}"
             protocol = "{}"
-            session_timeout = "6s"
+            session_timeout = "{}s"
             [kafka]
             brokers = "{}"
             [registry]
@@ -107,6 +117,7 @@ impl Rig {
             self.entropy,
             self.dead_letters,
             self.protocol,
+            self.session.as_secs(),
             stack().brokers(),
             self.registry.url,
         )
@@ -171,7 +182,10 @@ impl Rig {
         let mut letters = Vec::new();
         eventually("dead letters", || {
             while let Some(message) = consumer.poll(Duration::from_millis(50)) {
-                let message = message.unwrap();
+                let message = match message {
+                    Err(error) if ends_by_itself(&error) => continue,
+                    message => message.unwrap(),
+                };
                 let headers = message.headers().map(rdkafka::message::BorrowedHeaders::detach).unwrap_or_default();
                 let headers = headers
                     .iter()
@@ -260,6 +274,7 @@ fn get(url: &str) -> Option<String> {
     use std::io::{Read as _, Write as _};
     let (host, path) = url.strip_prefix("http://")?.split_once('/')?;
     let mut stream = std::net::TcpStream::connect(host).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
