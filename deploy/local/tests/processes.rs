@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal as UnixSignal, kill_process};
 use stack::{Launch, Process, Signal};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn shell(script: &str, folder: &Path) -> Launch {
     Launch {
@@ -21,7 +21,7 @@ fn shell(script: &str, folder: &Path) -> Launch {
     }
 }
 
-fn wait_for(what: &str, condition: impl Fn() -> bool) {
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
@@ -131,7 +131,8 @@ fn a_process_whose_handle_is_dropped_ends() {
     let launch =
         Launch { environment: vec![(name.to_owned(), value.to_owned())], ..shell("sleep 1000", folder.path()) };
     let process = Process::start(&launch).unwrap();
-    assert!(!carriers(&mark).is_empty());
+    // it carries nothing before it has its own program
+    wait_for("the process", || !carriers(&mark).is_empty());
     drop(process);
     wait_for("its end", || carriers(&mark).is_empty());
 }
@@ -170,7 +171,12 @@ impl Program {
     }
 
     fn assert_that_nothing_is_left(mut self) {
-        assert!(!self.child.wait().unwrap().success());
+        let mut status = None;
+        wait_for("the program's end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        assert!(!status.unwrap().success());
         let mark = &self.mark;
         let begun = Instant::now();
         while !carriers(mark).is_empty() {

@@ -3,7 +3,6 @@
 mod running;
 mod toy;
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use running::{DEADLINE, Instance, kafka, progress, wait_for};
@@ -141,19 +140,17 @@ fn another_semantic_configuration_is_refused_until_the_state_is_reset() {
         topology.semantics = "window = other".to_owned();
         topology
     };
-    let refused = Runtime::new(changed(), toy::config("only"), kafka(), 1, false).unwrap().run().unwrap_err();
+    let start_changed = || Instance::of(Runtime::new(changed(), toy::config("only"), kafka(), 1, false).unwrap());
+    let refused = start_changed().end().unwrap_err();
     let message = format!("{refused:#}");
     assert!(message.contains("another configuration") && message.contains("--reset-state"), "{message}");
 
     eventually("the group is empty and the state is reset", DEADLINE, || {
         Runtime::reset(&changed(), &toy::config("only"), &kafka()).ok()
     });
-    let runtime = Runtime::new(changed(), toy::config("only"), kafka(), 1, false).unwrap();
-    let stop = runtime.stop_switch();
-    let thread = std::thread::spawn(move || runtime.run());
+    let instance = start_changed();
     wait_for(&worker, &source, 2, 1_080);
-    stop.store(true, Ordering::Relaxed);
-    thread.join().unwrap().unwrap();
+    instance.stop().unwrap();
 }
 
 #[test]

@@ -10,6 +10,9 @@ use anyhow::Result;
 use crate::broker::TopicPartition;
 use crate::http;
 
+/// How long an instance may take to answer.
+const ANSWER: Duration = Duration::from_millis(500);
+
 /// The gauges of one instance at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gauges {
@@ -73,17 +76,21 @@ fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
 /// # Errors
 /// It does not answer within half a second: it has not started, or is frozen or dead.
 pub fn fetch(address: SocketAddr) -> Result<Gauges> {
-    Ok(Gauges::parse(&get(address, "/metrics")?))
+    fetch_within(address, ANSWER)
+}
+
+fn fetch_within(address: SocketAddr, limit: Duration) -> Result<Gauges> {
+    Ok(Gauges::parse(&get(address, "/metrics", limit)?))
 }
 
 /// Asks an instance whether it is ready to work.
 #[must_use]
 pub fn ready(address: SocketAddr) -> bool {
-    get(address, "/readyz").is_ok()
+    get(address, "/readyz", ANSWER).is_ok()
 }
 
-fn get(address: SocketAddr, path: &str) -> Result<String> {
-    http::get(&format!("http://{address}{path}"), Duration::from_millis(500))?.ok()
+fn get(address: SocketAddr, path: &str, limit: Duration) -> Result<String> {
+    http::get(&format!("http://{address}{path}"), limit)?.ok()
 }
 
 #[cfg(test)]
@@ -127,7 +134,7 @@ recwatch_streaming_other{topic="recsys.interactions.v1",partition="0"} 1.5
                 assert!(request[..read].starts_with(b"GET /metrics HTTP/1"));
                 connection.write_all(format!("HTTP/1.0 {status}\r\n\r\n{METRICS}").as_bytes()).unwrap();
             });
-            assert_eq!(fetch(address).ok(), good.then(|| Gauges::parse(METRICS)));
+            assert_eq!(fetch_within(address, Duration::from_secs(10)).ok(), good.then(|| Gauges::parse(METRICS)));
             server.join().unwrap();
         }
     }

@@ -33,7 +33,10 @@ impl Instance {
     }
 
     pub fn with_threads(threads: usize, topology: Topology, config: RuntimeConfig) -> Self {
-        let runtime = Runtime::new(topology, config, kafka(), threads, true).unwrap();
+        Self::of(Runtime::new(topology, config, kafka(), threads, true).unwrap())
+    }
+
+    pub fn of(runtime: Runtime) -> Self {
         let (stop, readiness) = (runtime.stop_switch(), runtime.readiness());
         Self { stop, readiness, thread: std::thread::spawn(move || runtime.run()) }
     }

@@ -169,6 +169,7 @@ pub(crate) fn get(url: &str) -> Option<String> {
     use std::io::{Read as _, Write as _};
     let (host, path) = url.strip_prefix("http://")?.split_once('/')?;
     let mut stream = std::net::TcpStream::connect(host).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut text = String::new();
