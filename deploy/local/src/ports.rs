@@ -1,29 +1,56 @@
 //! Free loopback ports.
 
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// Below the range from which Linux takes ports for outgoing connections: nobody's connection can take a port between our
 /// asking and a component's binding it, and a component that is stopped for a while finds its port free again.
-const RANGE: std::ops::Range<u16> = 20_000..32_000;
+const RANGE: Range<u16> = 20_000..32_000;
 
-/// A loopback port that nobody listens on right now. They are handed out in turn: within a process nobody is given the port
-/// that another one was given and has not bound yet. Another process may still be faster to bind it.
+/// Ports that a process claims at once.
+const BLOCK: u16 = 100;
+
+/// What this process has claimed, and which of it are still to be handed out.
+struct Claimed {
+    locks: Vec<File>,
+    ports: Range<u16>,
+}
+
+/// A loopback port that nobody listens on right now. Each is handed out once: nobody of this user, in this process or
+/// another one, is given the port that another one was given and has not bound yet.
 ///
 /// # Errors
-/// All ports of the range are taken.
+/// All ports of the range are taken, or the temporary folder cannot be written.
 pub fn free_port() -> Result<u16> {
-    // processes begin at different places, so that they seldom meet
-    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random_range(RANGE)));
-    let following = |port: u16| if port + 1 < RANGE.end { port + 1 } else { RANGE.start };
-    for _ in RANGE {
-        let update = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |port| Some(following(port)));
-        let (Ok(port) | Err(port)) = update;
-        if is_free(port) {
+    static CLAIMED: Mutex<Claimed> = Mutex::new(Claimed { locks: Vec::new(), ports: 0..0 });
+    let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if let Some(port) = claimed.ports.find(|port| is_free(*port)) {
             return Ok(port);
+        }
+        let (lock, ports) = claim()?;
+        claimed.locks.push(lock);
+        claimed.ports = ports;
+    }
+}
+
+/// Locks a block of ports that no process has; the lock ends with this process.
+fn claim() -> Result<(File, Range<u16>)> {
+    let directory = std::env::temp_dir().join(format!("recwatch-ports-{}", rustix::process::getuid().as_raw()));
+    fs::create_dir_all(&directory).with_context(|| format!("{} cannot be made", directory.display()))?;
+    let blocks = (RANGE.end - RANGE.start) / BLOCK;
+    // anywhere, so that those of another user are seldom met
+    let first = rand::random_range(0..blocks);
+    for block in (first..blocks).chain(0..first) {
+        let start = RANGE.start + block * BLOCK;
+        let path = directory.join(start.to_string());
+        let lock = File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
+        if lock.try_lock().is_ok() {
+            return Ok((lock, start..start + BLOCK));
         }
     }
     bail!("there is no free port on 127.0.0.1 between {} and {}", RANGE.start, RANGE.end)
@@ -54,6 +81,14 @@ mod tests {
         let ports: Vec<u16> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
         assert!(ports.iter().all(|port| RANGE.contains(port)), "{ports:?}");
         assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), 1000);
+    }
+
+    #[test]
+    fn no_block_is_claimed_twice() {
+        // a file that is opened twice is locked once, as between processes
+        let claims: Vec<_> = (0..20).map(|_| claim().unwrap()).collect();
+        let blocks: BTreeSet<u16> = claims.iter().map(|(_, ports)| ports.start).collect();
+        assert_eq!(blocks.len(), 20);
     }
 
     #[test]
