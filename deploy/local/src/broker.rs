@@ -112,8 +112,11 @@ impl Follower {
         }
     }
 
-    /// Reads until each partition's end was reached once.
-    fn read_to_end(&self, mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<()>) -> Result<()> {
+    /// Reads until each partition's end was reached once; `take` is given each record.
+    ///
+    /// # Errors
+    /// Reading fails or stands still, or `take` fails.
+    pub fn read_to_end(&self, mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<()>) -> Result<()> {
         let mut unread: BTreeSet<i32> = (0..self.partitions).collect();
         let mut heard = Instant::now();
         while !unread.is_empty() {

@@ -34,6 +34,14 @@ pub struct DecoderConfig {
     pub vector_length: Option<usize>,
 }
 
+impl DecoderConfig {
+    /// For what our own workers have written: as large as Kafka has taken it, since their sources have limits of their own.
+    #[must_use]
+    pub fn of_workers() -> Self {
+        Self { max_record_bytes: 16 * 1024 * 1024, ..Self::default() }
+    }
+}
+
 impl Default for DecoderConfig {
     fn default() -> Self {
         Self { format: Format::Avro, max_record_bytes: 1024 * 1024, vector_length: None }

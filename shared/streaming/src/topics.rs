@@ -65,13 +65,8 @@ fn needed(topology: &Topology, config: &RuntimeConfig, sizes: &[PipelineSizes]) 
         }
         topics.push(Needed { name: output.name.clone(), partitions: widest, exact: false, settings });
     }
-    let handed_on = config.max_message_bytes().to_string();
     for name in [&topology.late_topic, &topology.dead_letter_topic] {
-        let settings = vec![
-            ("cleanup.policy", text("delete")),
-            ("retention.ms", text(WEEK)),
-            ("max.message.bytes", handed_on.clone()),
-        ];
+        let settings = vec![("cleanup.policy", text("delete")), ("retention.ms", text(WEEK))];
         topics.push(Needed { name: name.clone(), partitions: widest, exact: false, settings });
     }
     for (pipeline, sizes) in sizes.iter().enumerate() {
@@ -87,6 +82,11 @@ fn needed(topology: &Topology, config: &RuntimeConfig, sizes: &[PipelineSizes]) 
         if topology.pipelines[pipeline].feeds {
             internal("table", sizes.source_partitions, compacted());
         }
+    }
+    // as large as what is handed on may rows and alerts be: the dimensions of their group come from records whole
+    let largest = config.max_message_bytes().to_string();
+    for topic in &mut topics {
+        topic.settings.push(("max.message.bytes", largest.clone()));
     }
     topics
 }

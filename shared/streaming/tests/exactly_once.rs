@@ -126,6 +126,26 @@ fn late_and_bad_records_are_handed_on_whole_and_the_stream_goes_on() {
     assert_eq!(late[0].header("__connect.errors.exception.class.name"), Some(b"late".as_slice()));
 }
 
+/// Brokers take 1 MiB by default, and those of tests 8 MiB: that topics are made for more is in their settings.
+#[test]
+fn a_group_may_be_as_large_as_a_record_and_its_rows_are_taken() {
+    let source = testkit::topic("amounts", 1, &[]);
+    let worker = testkit::unique("toy");
+    let key = "k".repeat(1_000_000);
+    let records = [1_000, 1_100].map(|time| Outgoing::new(key.as_str(), format!("{time},1")));
+    produce(&source, records);
+    let instance = start(&worker, &source, "only", GroupProtocol::Consumer);
+    wait_for(&worker, &source, 2, 1_080);
+    instance.stop().unwrap();
+    // of the three windows that end at 1,000, 1,020 and 1,040
+    let rows = read_committed(&format!("{worker}.sums"));
+    assert_eq!(rows.iter().filter(|row| row.value_text().contains(&key)).count(), 3);
+
+    let settings = running::topic_settings(&worker, "max.message.bytes");
+    assert!(settings.len() > 5 && settings.contains_key(&format!("{worker}.sums")), "{:?}", settings.keys());
+    assert!(settings.values().all(|value| *value == (4 * 1024 * 1024 + 64 * 1024).to_string()), "{settings:?}");
+}
+
 #[test]
 fn another_semantic_configuration_is_refused_until_the_state_is_reset() {
     let source = testkit::topic("amounts", 1, &[]);

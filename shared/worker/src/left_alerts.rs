@@ -52,7 +52,7 @@ impl<'a> LeftAlerts<'a> {
     }
 
     fn decoder(&self) -> Decoder<Alert<'static>> {
-        Decoder::new(DecoderConfig::default(), Box::new(self.registry.clone()))
+        Decoder::new(DecoderConfig::of_workers(), Box::new(self.registry.clone()))
     }
 
     /// Takes a record in; one that cannot be read is nothing that was told.

@@ -85,8 +85,23 @@ impl RowAudit {
     /// # Errors
     /// The topic cannot be read, or holds something that is no row.
     pub(super) fn read_more(&mut self, patience: Duration) -> Result<()> {
+        self.read(|follower, take| follower.read_more(patience, take))
+    }
+
+    /// Reads on to the topic's present end.
+    ///
+    /// # Errors
+    /// The topic cannot be read, or holds something that is no row.
+    pub(super) fn read_to_end(&mut self) -> Result<()> {
+        self.read(|follower, take| follower.read_to_end(take))
+    }
+
+    fn read(
+        &mut self,
+        read: impl FnOnce(&Follower, &mut dyn FnMut(&BorrowedMessage<'_>) -> Result<()>) -> Result<()>,
+    ) -> Result<()> {
         let Self { topic, follower, keys, rows, doubled, last } = self;
-        follower.read_more(patience, |message| {
+        read(follower, &mut |message| {
             *rows += 1;
             *doubled += u64::from(!keys.insert(topic.kind, message)?);
             last.insert(message.partition(), message.offset());

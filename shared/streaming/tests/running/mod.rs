@@ -8,6 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use streaming::config::RuntimeConfig;
 use streaming::{FoldProgress, MergeProgress, Readiness, Runtime, Topology};
 use testkit::{eventually, read_committed};
@@ -51,6 +53,23 @@ impl Instance {
         eventually("the instance has ended", DEADLINE, || self.thread.is_finished().then_some(()));
         self.thread.join().unwrap()
     }
+}
+
+/// A setting of all topics whose names contain `part`.
+pub fn topic_settings(part: &str, setting: &str) -> BTreeMap<String, String> {
+    let admin: AdminClient<DefaultClientContext> = kafka().create().unwrap();
+    let metadata = admin.inner().fetch_metadata(None, DEADLINE).unwrap();
+    let names = metadata.topics().iter().map(|topic| topic.name()).filter(|name| name.contains(part));
+    let topics: Vec<_> = names.map(ResourceSpecifier::Topic).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let described = runtime.block_on(admin.describe_configs(&topics, &AdminOptions::new())).unwrap();
+    let value = |resource: Result<ConfigResource, _>| {
+        let ConfigResource { specifier, entries } = resource.unwrap();
+        let OwnedResourceSpecifier::Topic(name) = specifier else { panic!("{specifier:?} is no topic") };
+        let entry = entries.into_iter().find(|entry| entry.name == setting);
+        (name, entry.and_then(|entry| entry.value).unwrap())
+    };
+    described.into_iter().map(value).collect()
 }
 
 /// The newest announcements of all tasks.

@@ -156,7 +156,7 @@ impl Active {
             core,
             writer,
             reader: reader(kafka, group, "read_committed")?,
-            alerts: Decoder::new(DecoderConfig::default(), Box::new(registry.clone())),
+            alerts: Decoder::new(DecoderConfig::of_workers(), Box::new(registry.clone())),
             silences: Decoder::new(DecoderConfig::default(), Box::new(registry.clone())),
             stalled: None,
             partitions: 0,

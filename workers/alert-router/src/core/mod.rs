@@ -87,7 +87,7 @@ impl Core {
     pub fn new(routing: Routing, lookup: Box<dyn SchemaLookup>, now: i64) -> Self {
         Self {
             nodes: routing.nodes(),
-            decoder: Decoder::new(DecoderConfig::default(), lookup),
+            decoder: Decoder::new(DecoderConfig::of_workers(), lookup),
             silences: Silences::default(),
             inhibitions: Inhibitions::new(routing.inhibit.clone()),
             alerts: HashMap::new(),

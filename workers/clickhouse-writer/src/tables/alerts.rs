@@ -1,9 +1,9 @@
 //! `alerts`: one row a record of an alert's life.
 
-use records::{Alert, AlertState, DecodeError, Decoder};
+use records::{Alert, AlertState, DecodeError, Decoder, DecoderConfig};
 
 use super::Kind::{Count, CountMap, OptionalFloat, OptionalText, Shares, Text, TextMap, Time};
-use super::{Column, DecodeRow, Table, column, decoder_config, unsigned};
+use super::{Column, DecodeRow, Table, column, unsigned};
 use crate::rowbinary::RowWriter;
 
 pub(super) static TABLE: Table = Table {
@@ -11,7 +11,7 @@ pub(super) static TABLE: Table = Table {
     topic: "recwatch.alerts.v1",
     cleanup_policy: "compact,delete",
     columns: COLUMNS,
-    decoder: |lookup| Box::new(Rows(Decoder::new(decoder_config(), lookup))),
+    decoder: |lookup| Box::new(Rows(Decoder::new(DecoderConfig::of_workers(), lookup))),
 };
 
 const COLUMNS: &[Column] = &[

@@ -1,9 +1,9 @@
 //! `decay_rate`: one row a domain and window end.
 
-use records::{DecayRate, DecodeError, Decoder};
+use records::{DecayRate, DecodeError, Decoder, DecoderConfig};
 
 use super::Kind::{Count, Float, OptionalFloat, Text, Time};
-use super::{Column, DecodeRow, Table, column, decoder_config, unsigned};
+use super::{Column, DecodeRow, Table, column, unsigned};
 use crate::rowbinary::RowWriter;
 
 pub(super) static TABLE: Table = Table {
@@ -11,7 +11,7 @@ pub(super) static TABLE: Table = Table {
     topic: "recwatch.decay-rate.v1",
     cleanup_policy: "delete",
     columns: COLUMNS,
-    decoder: |lookup| Box::new(Rows(Decoder::new(decoder_config(), lookup))),
+    decoder: |lookup| Box::new(Rows(Decoder::new(DecoderConfig::of_workers(), lookup))),
 };
 
 const COLUMNS: &[Column] = &[

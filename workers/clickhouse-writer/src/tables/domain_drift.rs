@@ -1,9 +1,9 @@
 //! `domain_drift`: one row a window end, kind, sources and target.
 
-use records::{DecodeError, Decoder, DomainDrift};
+use records::{DecodeError, Decoder, DecoderConfig, DomainDrift};
 
 use super::Kind::{Count, Flag, Float, OptionalFloat, Text, Time};
-use super::{Column, DecodeRow, Table, column, decoder_config, unsigned};
+use super::{Column, DecodeRow, Table, column, unsigned};
 use crate::rowbinary::RowWriter;
 
 pub(super) static TABLE: Table = Table {
@@ -11,7 +11,7 @@ pub(super) static TABLE: Table = Table {
     topic: "recwatch.domain-drift.v1",
     cleanup_policy: "delete",
     columns: COLUMNS,
-    decoder: |lookup| Box::new(Rows(Decoder::new(decoder_config(), lookup))),
+    decoder: |lookup| Box::new(Rows(Decoder::new(DecoderConfig::of_workers(), lookup))),
 };
 
 const COLUMNS: &[Column] = &[

@@ -100,14 +100,6 @@ pub trait DecodeRow: Send {
     fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, into: &mut Vec<u8>) -> Result<i64, DecodeError>;
 }
 
-/// The largest row that is decoded: what Kafka has accepted. Rows come from our own workers, which have limits of their
-/// own.
-const MAX_ROW_BYTES: usize = 16 * 1024 * 1024;
-
-fn decoder_config() -> records::DecoderConfig {
-    records::DecoderConfig { max_record_bytes: MAX_ROW_BYTES, ..records::DecoderConfig::default() }
-}
-
 /// A count or revision as ClickHouse has it.
 fn unsigned(field: &str, value: i64) -> Result<u64, Rejection> {
     u64::try_from(value)

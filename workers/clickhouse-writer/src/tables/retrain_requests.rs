@@ -1,9 +1,9 @@
 //! `retrain_requests`: one row a version that asks for retraining.
 
-use records::{DecodeError, Decoder, RetrainRequest};
+use records::{DecodeError, Decoder, DecoderConfig, RetrainRequest};
 
 use super::Kind::{Count, Flag, Float, Text, Time};
-use super::{Column, DecodeRow, Table, column, decoder_config, unsigned};
+use super::{Column, DecodeRow, Table, column, unsigned};
 use crate::rowbinary::RowWriter;
 
 pub(super) static TABLE: Table = Table {
@@ -11,7 +11,7 @@ pub(super) static TABLE: Table = Table {
     topic: "recwatch.retrain-requests.v1",
     cleanup_policy: "delete",
     columns: COLUMNS,
-    decoder: |lookup| Box::new(Rows(Decoder::new(decoder_config(), lookup))),
+    decoder: |lookup| Box::new(Rows(Decoder::new(DecoderConfig::of_workers(), lookup))),
 };
 
 const COLUMNS: &[Column] = &[

@@ -1,9 +1,9 @@
 //! `session_entropy`: one row a group and window end.
 
-use records::{DecodeError, Decoder, SessionEntropy};
+use records::{DecodeError, Decoder, DecoderConfig, SessionEntropy};
 
 use super::Kind::{Count, OptionalFloat, Text, Time};
-use super::{Column, DecodeRow, Table, column, decoder_config, unsigned};
+use super::{Column, DecodeRow, Table, column, unsigned};
 use crate::rowbinary::RowWriter;
 
 pub(super) static TABLE: Table = Table {
@@ -11,7 +11,7 @@ pub(super) static TABLE: Table = Table {
     topic: "recwatch.session-entropy.v1",
     cleanup_policy: "delete",
     columns: COLUMNS,
-    decoder: |lookup| Box::new(Rows(Decoder::new(decoder_config(), lookup))),
+    decoder: |lookup| Box::new(Rows(Decoder::new(DecoderConfig::of_workers(), lookup))),
 };
 
 const COLUMNS: &[Column] = &[

@@ -1,9 +1,9 @@
 //! `session_freshness`: one row a session and window end.
 
-use records::{DecodeError, Decoder, SessionFreshness};
+use records::{DecodeError, Decoder, DecoderConfig, SessionFreshness};
 
 use super::Kind::{Count, Float, Text, Time};
-use super::{Column, DecodeRow, Table, column, decoder_config, unsigned};
+use super::{Column, DecodeRow, Table, column, unsigned};
 use crate::rowbinary::RowWriter;
 
 pub(super) static TABLE: Table = Table {
@@ -11,7 +11,7 @@ pub(super) static TABLE: Table = Table {
     topic: "recwatch.session-freshness.v1",
     cleanup_policy: "compact,delete",
     columns: COLUMNS,
-    decoder: |lookup| Box::new(Rows(Decoder::new(decoder_config(), lookup))),
+    decoder: |lookup| Box::new(Rows(Decoder::new(DecoderConfig::of_workers(), lookup))),
 };
 
 const COLUMNS: &[Column] = &[

@@ -73,6 +73,7 @@ impl Run<'_> {
         }
         // nobody counts them beforehand, but all are committed by now
         let mut alerts = [RowAudit::new(&self.stack.brokers(), &self.broker, &self.registry, ALERTS)?];
+        alerts[0].read_to_end()?;
         audit::read_rows(&mut alerts, 0)?;
         self.audits.push((ALERTS.table, alerts.into()));
         if self.plan.routes_to_the_topic() {
