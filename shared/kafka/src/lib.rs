@@ -10,5 +10,7 @@ mod transactions;
 pub use contexts::{Reader, ReaderContext, log};
 pub use group_member::{GroupMember, Partitions, Rebalance, RebalanceRecorder};
 pub use reading::{ReadFailure, partitions, read_to_end, read_whole, reader};
-pub use settings::{ASK, ASK_AT_START, FETCH_AGAIN, instance, manual_offsets, membership, one, unless_set};
+pub use settings::{
+    ASK, ASK_AT_START, FETCH_AGAIN, LARGEST_RECORD, instance, manual_offsets, membership, one, unless_set,
+};
 pub use transactions::{RETRY_LIMIT, Transactions, is_retriable, is_too_large};

@@ -11,6 +11,10 @@ pub const ASK: Duration = Duration::from_secs(10);
 /// The same at a start and in what a person asks for: a failure ends the process there, and nobody asks again.
 pub const ASK_AT_START: Duration = Duration::from_secs(30);
 
+/// The largest record that workers write where nothing else is configured, in bytes, as a setting: a source's largest one,
+/// and headers. Dead letters are as large, and rows and alerts may be: dimensions come from records whole.
+pub const LARGEST_RECORD: &str = "4259840";
+
 /// A default for consumers that read: librdkafka's own of 1 s costs those slower than the fetcher a good part of their rate.
 pub const FETCH_AGAIN: (&str, &str) = ("fetch.queue.backoff.ms", "5");
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use kafka::ASK_AT_START as ASK;
+use kafka::{ASK_AT_START, LARGEST_RECORD};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
@@ -18,10 +18,6 @@ use crate::payload::LARGEST_NOTIFICATION;
 use crate::routing::{Routing, Style};
 
 const WEEK_MILLIS: &str = "604800000";
-/// The largest source record and its headers.
-const MAX_DEAD_LETTER_BYTES: &str = "4259840";
-/// A notification is smaller than Kafka's default; an alert is as large as its own topic allows.
-const MAX_STATE_BYTES: &str = "4194304";
 
 struct Needed {
     name: String,
@@ -57,7 +53,7 @@ impl<'a> Cluster<'a> {
             needed: needed(configuration, routing),
             consumer: kafka.create().context("the Kafka client cannot be made")?,
             admin: kafka.create().context("the Kafka admin client cannot be made")?,
-            options: AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK)),
+            options: AdminOptions::new().operation_timeout(Some(ASK_AT_START)).request_timeout(Some(ASK_AT_START)),
         })
     }
 
@@ -76,9 +72,9 @@ impl<'a> Cluster<'a> {
             );
         }
         self.create(&missing).await?;
-        let deadline = Instant::now() + ASK;
+        let deadline = Instant::now() + ASK_AT_START;
         while self.needed.iter().any(|topic| !existing.contains_key(&topic.name)) {
-            anyhow::ensure!(Instant::now() < deadline, "created topics do not appear within {ASK:?}");
+            anyhow::ensure!(Instant::now() < deadline, "created topics do not appear within {ASK_AT_START:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
             existing = self.partitions()?;
         }
@@ -131,9 +127,9 @@ impl<'a> Cluster<'a> {
                     bail!("topic {name} cannot be deleted: {code}");
                 }
             }
-            let deadline = Instant::now() + ASK;
+            let deadline = Instant::now() + ASK_AT_START;
             while self.partitions()?.contains_key(state) {
-                anyhow::ensure!(Instant::now() < deadline, "{state} is still there after {ASK:?}");
+                anyhow::ensure!(Instant::now() < deadline, "{state} is still there after {ASK_AT_START:?}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -180,8 +176,8 @@ impl<'a> Cluster<'a> {
     }
 
     fn partitions(&self) -> anyhow::Result<BTreeMap<String, i32>> {
-        let metadata = self.consumer.fetch_metadata(None, ASK).with_context(|| {
-            format!("kafka.brokers = {:?}: no broker answers within {ASK:?}", self.configuration.kafka.brokers)
+        let metadata = self.consumer.fetch_metadata(None, ASK_AT_START).with_context(|| {
+            format!("kafka.brokers = {:?}: no broker answers within {ASK_AT_START:?}", self.configuration.kafka.brokers)
         })?;
         Ok(metadata.topics().iter().map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32)).collect())
     }
@@ -200,7 +196,7 @@ fn needed(configuration: &Configuration, routing: &Routing) -> Vec<Needed> {
         settings,
     };
     let week = || vec![("retention.ms", WEEK_MILLIS)];
-    let letters = vec![("retention.ms", WEEK_MILLIS), ("max.message.bytes", MAX_DEAD_LETTER_BYTES)];
+    let letters = vec![("retention.ms", WEEK_MILLIS), ("max.message.bytes", LARGEST_RECORD)];
     let compacted = |name: &str, exact, settings| Needed {
         name: name.to_owned(),
         partitions: 1,
@@ -218,12 +214,16 @@ fn needed(configuration: &Configuration, routing: &Routing) -> Vec<Needed> {
         cleanup: "compact,delete",
         exact_cleanup: false,
         takes_notifications: false,
-        settings: vec![("retention.ms", WEEK_MILLIS), ("min.compaction.lag.ms", WEEK_MILLIS)],
+        settings: vec![
+            ("retention.ms", WEEK_MILLIS),
+            ("min.compaction.lag.ms", WEEK_MILLIS),
+            ("max.message.bytes", LARGEST_RECORD),
+        ],
     };
     let state = vec![
         ("segment.bytes", "67108864"),
         ("min.cleanable.dirty.ratio", "0.1"),
-        ("max.message.bytes", MAX_STATE_BYTES),
+        ("max.message.bytes", LARGEST_RECORD),
     ];
     let mut needed = vec![
         alerts,

@@ -1,6 +1,6 @@
 //! Transactions: what the core has decided, committed as a whole.
 
-use kafka::{Transactions, is_too_large, unless_set};
+use kafka::{LARGEST_RECORD, Transactions, is_too_large, unless_set};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -9,8 +9,6 @@ use service::Shutdown;
 
 use crate::config::Runtime;
 
-/// The largest record: a dead letter.
-const MAX_MESSAGE_BYTES: &str = "4259840";
 /// What is left of a dead letter that its topic does not take whole.
 const TRUNCATED_BYTES: usize = 512 * 1024;
 /// Header with the size of a value that was cut, named as the other workers name it.
@@ -60,7 +58,7 @@ impl Writer {
         config
             .set("transactional.id", &runtime.group)
             .set("transaction.timeout.ms", runtime.transaction_timeout.as_millis().to_string())
-            .set("message.max.bytes", MAX_MESSAGE_BYTES)
+            .set("message.max.bytes", LARGEST_RECORD)
             .set("delivery.report.only.error", "true")
             // Kafka's own partitioner: a key's records lie where other producers would put them
             .set("partitioner", "murmur2_random");

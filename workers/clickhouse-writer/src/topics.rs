@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use kafka::ASK_AT_START;
+use kafka::{ASK_AT_START, LARGEST_RECORD};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
@@ -18,8 +18,6 @@ use crate::source::GROUP;
 
 /// Longer than the longest outage of ClickHouse: nothing is compacted or deleted before.
 const WEEK_MILLIS: &str = "604800000";
-/// The largest source record of 4 MiB and 64 KiB of headers.
-const MAX_DEAD_LETTER_BYTES: &str = "4259840";
 
 /// A topic's name and the settings that it is created with.
 type Needed = (String, Vec<(&'static str, &'static str)>);
@@ -131,18 +129,19 @@ impl<'a> Cluster<'a> {
             .tables()
             .into_iter()
             .map(|(table, topic)| {
-                let mut settings = vec![("cleanup.policy", table.cleanup_policy), ("retention.ms", WEEK_MILLIS)];
+                let mut settings = vec![
+                    ("cleanup.policy", table.cleanup_policy),
+                    ("retention.ms", WEEK_MILLIS),
+                    ("max.message.bytes", LARGEST_RECORD),
+                ];
                 if table.cleanup_policy.contains("compact") {
                     settings.push(("min.compaction.lag.ms", WEEK_MILLIS));
                 }
                 (topic, settings)
             })
             .collect();
-        let settings = vec![
-            ("cleanup.policy", "delete"),
-            ("retention.ms", WEEK_MILLIS),
-            ("max.message.bytes", MAX_DEAD_LETTER_BYTES),
-        ];
+        let settings =
+            vec![("cleanup.policy", "delete"), ("retention.ms", WEEK_MILLIS), ("max.message.bytes", LARGEST_RECORD)];
         needed.push((self.configuration.dead_letters().to_owned(), settings));
         needed
     }
