@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -110,6 +111,9 @@ impl RebalanceRecorder {
         let assigned = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         // nobody acts upon what a member hears that is being dropped, and without an answer it would never close
         if self.closing.load(Ordering::Relaxed) {
+            if consumer.closed() {
+                return;
+            }
             let _ = if assigned { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
             return;
         }
@@ -145,6 +149,9 @@ impl ConsumerContext for RebalanceRecorder {
         self.record(consumer, error, list);
     }
 }
+
+/// How long a member that is dropped looks for announcements behind messages.
+const DRAIN: Duration = Duration::from_millis(200);
 
 /// A consumer in a group. Dropped, it gives up what it holds and leaves, whatever it had not acted upon: also where its owner
 /// fails or panics. Its partitions go to others at once; under the classic protocol, where members are static, only when
@@ -203,15 +210,20 @@ impl<C: ConsumerContext + AsRef<RebalanceRecorder>> Deref for GroupMember<C> {
 
 impl<C: ConsumerContext + AsRef<RebalanceRecorder>> Drop for GroupMember<C> {
     fn drop(&mut self) {
-        // what comes from now on is answered at once, also that what is held is to be given up
+        // what was announced is answered while the group is not left: leaving announces that what is held is to be given up,
+        // whatever still waits in the queue, and of two answers then the second may be one too many
+        let deadline = Instant::now() + DRAIN;
+        loop {
+            let is_message = self.0.poll(Duration::ZERO).is_some();
+            let unanswered = self.recorder().unanswered().take();
+            let _ = match unanswered {
+                None if is_message && Instant::now() < deadline => continue,
+                None => break,
+                Some(Rebalance::Assign(_)) => self.0.incremental_assign(&TopicPartitionList::new()),
+                Some(Rebalance::Revoke(partitions)) => self.0.incremental_unassign(&partitions.list()),
+            };
+        }
         self.recorder().closing.store(true, Ordering::Relaxed);
-        // what came before is not announced again
-        let unanswered = self.recorder().unanswered().take();
-        let _ = match unanswered {
-            None => Ok(()),
-            Some(Rebalance::Assign(_)) => self.0.incremental_assign(&TopicPartitionList::new()),
-            Some(Rebalance::Revoke(partitions)) => self.0.incremental_unassign(&partitions.list()),
-        };
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use kafka::{ReadFailure, Transactions, partitions, read_to_end, reader};
+use kafka::{LARGEST_RECORD, ReadFailure, Transactions, partitions, read_to_end, reader};
 use rdkafka::producer::BaseRecord;
 use rdkafka::{ClientConfig, Message as _};
 use records::{Alert, AlertState, Decoder, DecoderConfig, Encoder, Registry, Text};
@@ -103,6 +103,7 @@ impl<'a> LeftAlerts<'a> {
         let id = format!("{}-reset", self.worker);
         // Kafka's own partitioner, as the worker has it: an alert stays in its partition
         config.set("client.id", &id).set("transactional.id", &id).set("partitioner", "murmur2_random");
+        config.set("message.max.bytes", LARGEST_RECORD);
         let transactions = Transactions::take_over(&config, || false)?;
         transactions.begin()?;
         let mut bytes = Vec::new();

@@ -14,10 +14,14 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config::Configuration;
+use crate::core::LARGEST_ALERT;
 use crate::payload::LARGEST_NOTIFICATION;
 use crate::routing::{Routing, Style};
 
 const WEEK_MILLIS: &str = "604800000";
+
+/// The largest record of the state: an alert, and what stands around it.
+const LARGEST_STATE: usize = LARGEST_ALERT + 100_000;
 
 struct Needed {
     name: String,
@@ -27,8 +31,8 @@ struct Needed {
     cleanup: &'static str,
     /// Whether another cleanup policy is a fault.
     exact_cleanup: bool,
-    /// Whether notifications are written to it: smaller limits than they may have are a fault.
-    takes_notifications: bool,
+    /// A smaller limit to its records, in bytes, is a fault.
+    takes_bytes: usize,
     settings: Vec<(&'static str, &'static str)>,
 }
 
@@ -94,11 +98,10 @@ impl<'a> Cluster<'a> {
                 problems.push(format!("{} has cleanup.policy = {policy}, {} is needed", topic.name, topic.cleanup));
             }
             if let Some(bytes) = settings.get("max.message.bytes")
-                && topic.takes_notifications
-                && bytes.parse::<usize>().is_ok_and(|bytes| bytes < LARGEST_NOTIFICATION)
+                && bytes.parse::<usize>().is_ok_and(|bytes| bytes < topic.takes_bytes)
             {
-                let name = &topic.name;
-                problems.push(format!("{name} has max.message.bytes = {bytes}, {LARGEST_NOTIFICATION} are needed"));
+                let Needed { name, takes_bytes, .. } = topic;
+                problems.push(format!("{name} has max.message.bytes = {bytes}, {takes_bytes} are needed"));
             }
         }
         anyhow::ensure!(problems.is_empty(), "alert-router: {}", problems.join("; "));
@@ -192,7 +195,7 @@ fn needed(configuration: &Configuration, routing: &Routing) -> Vec<Needed> {
         exact: false,
         cleanup: "delete",
         exact_cleanup: true,
-        takes_notifications: false,
+        takes_bytes: 0,
         settings,
     };
     let week = || vec![("retention.ms", WEEK_MILLIS)];
@@ -203,7 +206,7 @@ fn needed(configuration: &Configuration, routing: &Routing) -> Vec<Needed> {
         exact,
         cleanup: "compact",
         exact_cleanup: true,
-        takes_notifications: false,
+        takes_bytes: 0,
         settings,
     };
     // as the workers make it; all that matters here is that records stay until they are read
@@ -213,7 +216,7 @@ fn needed(configuration: &Configuration, routing: &Routing) -> Vec<Needed> {
         exact: false,
         cleanup: "compact,delete",
         exact_cleanup: false,
-        takes_notifications: false,
+        takes_bytes: 0,
         settings: vec![
             ("retention.ms", WEEK_MILLIS),
             ("min.compaction.lag.ms", WEEK_MILLIS),
@@ -229,13 +232,13 @@ fn needed(configuration: &Configuration, routing: &Routing) -> Vec<Needed> {
         alerts,
         plain(&topics.dead_letters, letters),
         compacted(&topics.silences, false, Vec::new()),
-        Needed { takes_notifications: true, ..compacted(&topics.state, true, state) },
+        Needed { takes_bytes: LARGEST_STATE, ..compacted(&topics.state, true, state) },
     ];
     for receiver in &routing.receivers {
         if let Style::Topic(topic) = &receiver.style
             && needed.iter().all(|needed| needed.name != *topic)
         {
-            needed.push(Needed { takes_notifications: true, ..plain(topic, week()) });
+            needed.push(Needed { takes_bytes: LARGEST_NOTIFICATION, ..plain(topic, week()) });
         }
     }
     needed

@@ -12,9 +12,9 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::Producer;
 
 use crate::common::{DEADLINE, Protocol, at, at_with_metadata, create_topic, unique, wait_until};
-use crate::group_member::{GroupMember, SHORT_SESSION};
+use crate::group_member::{GroupMember, LONG_SESSION, SHORT_SESSION};
 use crate::producing::{begin, commit_cut, expect_abort, produce, producer};
-use crate::reading::{Isolation, read_partition};
+use crate::reading::{Isolation, read_partition, reader};
 
 with_both_protocols!(
     a_recorded_assignment_is_taken_later_by_the_loop,
@@ -256,6 +256,24 @@ fn dropping_a_member_that_ignored_an_assignment_does_not_hang(protocol: Protocol
         is_empty
     });
     drop_within_deadline(ignoring);
+}
+
+/// Leaving announces a revocation behind the assignment that waits unheard, and a static member need not tell the group
+/// that it leaves: the second answer may come when all is over.
+#[test]
+fn dropping_a_static_member_that_has_not_heard_of_its_assignment_does_not_hang() {
+    let topic = create_topic("unheard", 1);
+    let witness = reader(Isolation::ReadCommitted, &unique("witness"));
+    for _ in 0..10 {
+        let group = unique("group");
+        let instance = [("group.instance.id", "static")];
+        let member = GroupMember::join_with(Protocol::Classic, &group, &topic, LONG_SESSION, &instance);
+        wait_until("the group has its assignment", || {
+            let found = witness.fetch_group_list(Some(&group), DEADLINE);
+            found.is_ok_and(|list| list.groups().iter().any(|group| group.state() == "Stable"))
+        });
+        drop_within_deadline(member);
+    }
 }
 
 /// Why rebalances are recorded as names: this is what a worker that failed while partitions were asked back waited for.

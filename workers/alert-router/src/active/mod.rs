@@ -15,9 +15,9 @@ use records::{Alert, Decoder, DecoderConfig, Registry, Silence as SilenceRecord}
 use service::Shutdown;
 
 use crate::config::Configuration;
-use crate::core::Core;
 use crate::core::changes::{Changes, Send as Notification};
 use crate::core::restore::{Restore, RestoreError, Restored};
+use crate::core::{Core, decoder};
 use crate::deliver::{Answer, Courier};
 use crate::metrics::Metrics;
 use crate::outputs;
@@ -156,7 +156,7 @@ impl Active {
             core,
             writer,
             reader: reader(kafka, group, "read_committed")?,
-            alerts: Decoder::new(DecoderConfig::of_workers(), Box::new(registry.clone())),
+            alerts: decoder(Box::new(registry.clone())),
             silences: Decoder::new(DecoderConfig::default(), Box::new(registry.clone())),
             stalled: None,
             partitions: 0,
@@ -182,6 +182,7 @@ impl Active {
     /// # Errors
     /// Where it is not known what was committed: another take-over finds out.
     pub fn turn(&mut self) -> Result<(), Lost> {
+        self.core.set_clock(now());
         self.take_answers();
         self.take_records()?;
         self.core.advance(now());

@@ -22,10 +22,7 @@ const MAX_PENDING: usize = 64;
 impl Core {
     /// Does what is due at `now`: groups whose time has come, then notifications for receivers that can take one.
     pub fn advance(&mut self, now: i64) {
-        if self.clock - now > MAX_STEP_BACK {
-            self.set_back(self.clock - now);
-        }
-        self.clock = now;
+        self.set_clock(now);
         self.silences.forget_ended(now);
         while let Some(&(at, group)) = self.timers.first()
             && at <= now
@@ -36,6 +33,14 @@ impl Core {
         for receiver in 0..self.queues.len() {
             self.dispatch(receiver, now);
         }
+    }
+
+    /// Says what time it is: before anything is taken, where the clock may have been set back.
+    pub fn set_clock(&mut self, now: i64) {
+        if self.clock - now > MAX_STEP_BACK {
+            self.set_back(self.clock - now);
+        }
+        self.clock = now;
     }
 
     /// The clock was set back by so many ms: what is to happen after a while happens after that while.

@@ -34,6 +34,15 @@ use held::{Group, Held, Membership, Queue, Told};
 
 pub use outcome::Outcome;
 
+/// Alerts that are larger, in bytes, are not taken: the state has to hold them.
+pub const LARGEST_ALERT: usize = 4_000_000;
+
+/// A decoder of alerts.
+#[must_use]
+pub fn decoder(lookup: Box<dyn SchemaLookup>) -> Decoder<Alert<'static>> {
+    Decoder::new(DecoderConfig { max_record_bytes: LARGEST_ALERT, ..DecoderConfig::default() }, lookup)
+}
+
 /// What became of an alert's record.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +96,7 @@ impl Core {
     pub fn new(routing: Routing, lookup: Box<dyn SchemaLookup>, now: i64) -> Self {
         Self {
             nodes: routing.nodes(),
-            decoder: Decoder::new(DecoderConfig::of_workers(), lookup),
+            decoder: decoder(lookup),
             silences: Silences::default(),
             inhibitions: Inhibitions::new(routing.inhibit.clone()),
             alerts: HashMap::new(),
@@ -128,12 +137,9 @@ impl Core {
         {
             // by a worker whose state was reset, which first said that it is over
             let begins_anew = firing && alert.sequence == 1 && !held.firing;
-            let is_old = if held.life == life {
-                alert.sequence <= held.sequence && !begins_anew
-            } else {
-                alert.window_end < held.window_end
-            };
-            if is_old {
+            let is_old =
+                if held.life == life { alert.sequence <= held.sequence } else { alert.window_end < held.window_end };
+            if is_old && !begins_anew {
                 return Taken::Known;
             }
             if held.labels == labels.hash() {

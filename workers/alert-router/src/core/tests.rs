@@ -240,6 +240,20 @@ fn what_fires_on_after_its_worker_was_reset_stays_told_or_is_told_again() {
     }
 }
 
+/// With other windows it fires since another time, which is another life.
+#[test]
+fn what_a_worker_with_other_windows_tells_of_an_earlier_time_is_news_too() {
+    let mut bench = Bench::of(Style::Webhook);
+    let _ = bench.take(alert(90, "r", "warning", "a"));
+    assert_eq!(bench.delivered(30).len(), 1);
+    let _ = bench.take(over(alert(91, "r", "warning", "a")));
+    let other = Alert { alert_id: "other".into(), window_end: 3_000_000, ..alert(1, "r", "warning", "a") };
+    assert_eq!(bench.take(other.clone()), Taken::Changed);
+    assert!(bench.delivered(300).is_empty(), "it fires on");
+    let _ = bench.take(over(Alert { sequence: 2, window_end: 3_060_000, ..other }));
+    assert_eq!(bench.delivered(300), [expected("resolved", &[("a", "resolved")])]);
+}
+
 #[test]
 fn a_topic_is_told_each_change_at_once_and_never_again() {
     let mut bench = Bench::of(Style::Topic("t".to_owned()));
