@@ -83,6 +83,8 @@ fn told(entry: Entry) -> Result<Told> {
     let mut label = |name: &str| labels.remove(name).with_context(|| format!("the label {name} is missing"));
     let (kind, rule, severity) = (label("kind")?, label("rule")?, label("severity")?);
     labels.retain(|name, _| !NOT_OF_THE_GROUP.contains(&name.as_str()));
+    // a dimension of one of these names has its label beside it
+    let dimension = |name: String| name.strip_prefix("exported_").map(str::to_owned).unwrap_or(name);
     let sequence = &annotations.sequence;
     Ok(Told {
         sequence: sequence.parse().with_context(|| format!("the sequence {sequence:?} is no number"))?,
@@ -91,7 +93,7 @@ fn told(entry: Entry) -> Result<Told> {
         kind,
         rule,
         severity,
-        group: labels.into_iter().collect(),
+        group: labels.into_iter().map(|(name, value)| (dimension(name), value)).collect(),
         summary: annotations.summary,
         attribution: annotations.attribution,
         window_end: annotations.window_end,
@@ -104,7 +106,7 @@ mod tests {
 
     const PAYLOAD: &str = r#"{"version":"4","status":"firing","alerts":[
         {"status":"resolved","labels":{"alertname":"r","rule":"r","kind":"change","metric":"events","severity":"warning",
-         "worker":"session-entropy","domain":"books","user_segment":"new"},
+         "worker":"session-entropy","domain":"books","exported_kind":"pair","user_segment":"new"},
          "annotations":{"alert_id":"a1","sequence":"3","summary":"it is over","reason":"cleared",
          "window_end":"2026-11-21T03:05:00.000Z"}}]}"#;
 
@@ -114,7 +116,10 @@ mod tests {
         let [told] = told.as_slice() else { panic!("{told:?}") };
         assert_eq!((told.alert_id.as_str(), told.sequence, told.firing), ("a1", 3, false));
         assert_eq!((told.kind.as_str(), told.rule.as_str()), ("change", "r"));
-        assert_eq!((told.place().as_str(), told.time_of_day()), ("domain=books, user_segment=new", "03:05:00"));
+        assert_eq!(
+            (told.place().as_str(), told.time_of_day()),
+            ("domain=books, kind=pair, user_segment=new", "03:05:00")
+        );
         assert_eq!((told.summary.as_str(), told.attribution.as_str()), ("it is over", ""));
     }
 

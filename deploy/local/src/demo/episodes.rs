@@ -29,7 +29,7 @@ const EPISODES: [Episode; 6] = [
     Episode {
         kind: "threshold",
         rule: "gamma-high",
-        group: &[("sources", "books"), ("target", "fashion")],
+        group: &[("kind", "pair"), ("sources", "books"), ("target", "fashion")],
         what: "the readers' taste drifts away",
     },
     Episode {
