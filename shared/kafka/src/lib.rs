@@ -1,10 +1,12 @@
 //! What all clients of Kafka here share: settings of group members and readers, rebalances that are only recorded, topics
-//! that are read to their ends, and transactions with the traps around their calls. It knows no record and no state.
+//! that are read to their ends, the settings of topics, and transactions with the traps around their calls. It knows no
+//! record and no state.
 
 mod contexts;
 mod group_member;
 mod reading;
 mod settings;
+mod topics;
 mod transactions;
 
 pub use contexts::{Reader, ReaderContext, log};
@@ -13,4 +15,5 @@ pub use reading::{ReadFailure, partitions, read_to_end, read_whole, reader};
 pub use settings::{
     ASK, ASK_AT_START, FETCH_AGAIN, LARGEST_RECORD, instance, manual_offsets, membership, one, unless_set,
 };
+pub use topics::topic_settings;
 pub use transactions::{RETRY_LIMIT, Transactions, is_retriable, is_too_large};

@@ -1,6 +1,6 @@
 //! Settings of this runtime's clients, and how a message becomes a record.
 
-pub(crate) use kafka::{ASK, ASK_AT_START, GroupMember, Reader, one};
+pub(crate) use kafka::{ASK, ASK_AT_START, GroupMember, Reader, one, topic_settings};
 use kafka::{FETCH_AGAIN, ReaderContext, manual_offsets, membership, unless_set};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers};

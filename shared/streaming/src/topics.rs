@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config::RuntimeConfig;
-use crate::kafka::ASK_AT_START;
+use crate::kafka::{ASK_AT_START, topic_settings};
 use crate::topology::{Cleanup, Topology};
 
 const WEEK: &str = "604800000";
@@ -138,20 +138,6 @@ impl Broker {
         }
         Ok(())
     }
-
-    fn settings(&self, topics: &[&str]) -> anyhow::Result<HashMap<String, HashMap<String, String>>> {
-        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-        let mut found = HashMap::new();
-        for resource in self.runtime.block_on(self.admin.describe_configs(&resources, &self.options))? {
-            // without the right to describe, the settings are not known: the defaults are assumed
-            let Ok(resource) = resource else { continue };
-            if let rdkafka::admin::OwnedResourceSpecifier::Topic(name) = resource.specifier {
-                let values = resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
-                found.insert(name, values.collect());
-            }
-        }
-        Ok(found)
-    }
 }
 
 /// Checks all topics, and creates those that are missing where `create` allows it.
@@ -197,8 +183,9 @@ pub(crate) fn check(
             topology.worker
         );
     }
-    let names: Vec<&str> = needed.iter().map(|topic| topic.name.as_str()).collect();
-    let settings = broker.settings(&names)?;
+    let names = needed.iter().map(|topic| topic.name.as_str());
+    // without the right to describe, settings are not known: the defaults are assumed
+    let settings = broker.runtime.block_on(topic_settings(&broker.admin, names, &broker.options))?;
     for topic in needed.iter().filter(|topic| topic.exact) {
         let partitions = existing.get(&topic.name).copied().unwrap_or_default();
         if partitions != topic.partitions {

@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use kafka::{ASK_AT_START, LARGEST_RECORD};
+use kafka::{ASK_AT_START, LARGEST_RECORD, topic_settings};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{
-    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::types::RDKafkaErrorCode;
@@ -82,7 +80,8 @@ impl<'a> Cluster<'a> {
             tokio::time::sleep(Duration::from_millis(20)).await;
             existing = self.partitions()?;
         }
-        let settings = self.settings().await?;
+        let names = self.needed.iter().map(|topic| topic.name.as_str());
+        let settings = topic_settings(&self.admin, names, &self.options).await?;
         let mut problems = Vec::new();
         for topic in &self.needed {
             let partitions = existing.get(&topic.name).copied().unwrap_or_default();
@@ -163,19 +162,6 @@ impl<'a> Cluster<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Settings by topic and name.
-    async fn settings(&self) -> anyhow::Result<BTreeMap<String, BTreeMap<String, String>>> {
-        let resources: Vec<_> = self.needed.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
-        let mut found = BTreeMap::new();
-        for resource in self.admin.describe_configs(&resources, &self.options).await?.into_iter().flatten() {
-            if let OwnedResourceSpecifier::Topic(name) = resource.specifier {
-                let entries = resource.entries.into_iter();
-                found.insert(name, entries.filter_map(|entry| Some((entry.name, entry.value?))).collect());
-            }
-        }
-        Ok(found)
     }
 
     fn partitions(&self) -> anyhow::Result<BTreeMap<String, i32>> {

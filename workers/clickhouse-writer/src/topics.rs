@@ -4,11 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use kafka::{ASK_AT_START, LARGEST_RECORD};
+use kafka::{ASK_AT_START, LARGEST_RECORD, topic_settings};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{
-    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::types::RDKafkaErrorCode;
@@ -58,8 +56,8 @@ impl<'a> Cluster<'a> {
         if !missing.is_empty() {
             self.create(&needed, missing).await?;
         }
-        let problems: Vec<String> = self
-            .settings(&needed)
+        let names = needed.iter().map(|(name, _)| name.as_str());
+        let problems: Vec<String> = topic_settings(&self.admin, names, &self.options)
             .await?
             .iter()
             .filter_map(|(topic, settings)| unfit(topic, settings, topic == self.configuration.dead_letters()))
@@ -90,19 +88,6 @@ impl<'a> Cluster<'a> {
             missing = self.missing(needed)?;
         }
         Ok(())
-    }
-
-    /// The topics' settings, of those that this user may see.
-    async fn settings(&self, needed: &[Needed]) -> anyhow::Result<BTreeMap<String, BTreeMap<String, String>>> {
-        let resources: Vec<_> = needed.iter().map(|(name, _)| ResourceSpecifier::Topic(name)).collect();
-        let mut found = BTreeMap::new();
-        for resource in self.admin.describe_configs(&resources, &self.options).await?.into_iter().flatten() {
-            if let OwnedResourceSpecifier::Topic(name) = resource.specifier {
-                let values = resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
-                found.insert(name, values.collect());
-            }
-        }
-        Ok(found)
     }
 
     /// Forgets the group's offsets, so that the next start reads the row topics from their beginning.

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use streaming::config::RuntimeConfig;
 use streaming::{FoldProgress, MergeProgress, Readiness, Runtime, Topology};
@@ -59,17 +59,12 @@ impl Instance {
 pub fn topic_settings(part: &str, setting: &str) -> BTreeMap<String, String> {
     let admin: AdminClient<DefaultClientContext> = kafka().create().unwrap();
     let metadata = admin.inner().fetch_metadata(None, DEADLINE).unwrap();
-    let names = metadata.topics().iter().map(|topic| topic.name()).filter(|name| name.contains(part));
-    let topics: Vec<_> = names.map(ResourceSpecifier::Topic).collect();
+    let names = metadata.topics().iter().map(|topic| topic.name());
+    let names: Vec<&str> = names.filter(|name| name.contains(part)).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let described = runtime.block_on(admin.describe_configs(&topics, &AdminOptions::new())).unwrap();
-    let value = |resource: Result<ConfigResource, _>| {
-        let ConfigResource { specifier, entries } = resource.unwrap();
-        let OwnedResourceSpecifier::Topic(name) = specifier else { panic!("{specifier:?} is no topic") };
-        let entry = entries.into_iter().find(|entry| entry.name == setting);
-        (name, entry.and_then(|entry| entry.value).unwrap())
-    };
-    described.into_iter().map(value).collect()
+    let options = AdminOptions::new();
+    let mut settings = runtime.block_on(::kafka::topic_settings(&admin, names.iter().copied(), &options)).unwrap();
+    names.into_iter().map(|name| (name.to_owned(), settings.get_mut(name).unwrap().remove(setting).unwrap())).collect()
 }
 
 /// The newest announcements of all tasks.

@@ -191,7 +191,7 @@ impl Active {
         if at >= self.look_at {
             self.look_at = at + LOOK;
             self.parts.metrics.holds(&self.core.stats(), self.core.active_silences(now()), &self.names);
-            self.parts.metrics.stalled(self.stalled.as_ref().map_or(Duration::ZERO, |stalled| stalled.since.elapsed()));
+            self.parts.metrics.stalled(self.stalled_since().map_or(Duration::ZERO, |since| since.elapsed()));
         }
         if at >= self.partitions_look_at {
             self.partitions_look_at = at + PARTITIONS_LOOK;

@@ -181,15 +181,11 @@ impl Core {
         let receiver = &self.routing.receivers[group.receiver];
         let (is_immediate, max_alerts) = (receiver.style.is_immediate(), receiver.max_alerts);
         let is_muted = self.nodes[group.node].is_muted(now);
-        // it would tell that what it hears nothing of is over
-        let must_repeat = matches!(receiver.style, Style::Alertmanager { .. });
         let candidates: Vec<u64> = group.changed.iter().copied().collect();
         let limit = if is_immediate { max_alerts } else { MAX_NEWS };
         let mut news = if is_muted { Vec::new() } else { self.news(id, &candidates, limit, now) };
         let prepared = if !news.is_empty() {
             self.render(id, &mut news, now).map(|body| (body, news, true))
-        } else if is_muted && !must_repeat {
-            None
         } else {
             self.repetition(id, now).map(|body| (body, Vec::new(), !is_immediate))
         };

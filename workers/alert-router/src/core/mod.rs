@@ -86,7 +86,7 @@ pub struct Core {
     queues: Vec<Queue>,
     counters: Counters,
     changes: Changes,
-    /// The latest time that it was told.
+    /// The time that it was told last.
     clock: i64,
 }
 

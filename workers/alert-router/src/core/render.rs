@@ -73,8 +73,9 @@ impl Core {
         match receiver.style {
             Style::Topic(_) | Style::Lines => None,
             Style::Webhook | Style::PagerDuty => {
-                let repeat_interval = self.nodes[group.node].timing.repeat_interval;
-                if group.last_sent == 0 || now - group.last_sent < repeat_interval {
+                let node = &self.nodes[group.node];
+                let is_due = group.last_sent > 0 && now - group.last_sent >= node.timing.repeat_interval;
+                if !is_due || node.is_muted(now) {
                     return None;
                 }
                 let members = self.firing_members(id, &[]);
@@ -83,6 +84,7 @@ impl Core {
                 }
                 self.render(id, &mut Vec::new(), now)
             }
+            // also where it is muted: it would tell that what it hears nothing of is over
             Style::Alertmanager { resend_interval } => {
                 if group.resent_to.is_none() && now < group.resend_at {
                     return None;

@@ -88,8 +88,7 @@ impl Restore {
         for (id, value) in &self.groups {
             let state = read_group(value, now)?;
             if core.receiver_of(&state).is_some() {
-                let hash = super::group_hash(state.receiver, state.key);
-                known.by_key.insert(hash, (*id, state.next_flush, state.last_sent));
+                known.by_key.insert(super::group_hash(state.receiver, state.key), *id);
             }
             known.groups.insert(*id, state);
         }
@@ -123,8 +122,8 @@ impl Restore {
 
 struct Known<'a> {
     groups: BTreeMap<u32, GroupState<'a>>,
-    /// Number, next flush and last sending of a group.
-    by_key: HashMap<u128, (u32, i64, i64)>,
+    /// Numbers of those whose receivers are there.
+    by_key: HashMap<u128, u32>,
     told: HashMap<u32, HashMap<u64, ToldState>>,
 }
 
@@ -180,15 +179,11 @@ impl Core {
         let keys: Vec<(usize, usize, String)> =
             routes.iter().map(|route| (route.index, route.receiver, route.group_key(labels))).collect();
         for (node, receiver, key) in keys {
-            let hash = super::group_hash(&self.routing.receivers[receiver].name, &key);
-            if let Some(&(number, next_flush, last_sent)) = known.by_key.get(&hash)
-                && !self.groups.contains_key(&number)
+            let number = known.by_key.get(&super::group_hash(&self.routing.receivers[receiver].name, &key));
+            if let Some((number, state)) = number.and_then(|number| known.groups.get_key_value(number))
+                && !self.groups.contains_key(number)
             {
-                let latest = now + self.longest_wait(node);
-                self.insert_group(number, node, receiver, key, next_flush.min(latest).max(0));
-                if let Some(group) = self.groups.get_mut(&number) {
-                    group.last_sent = last_sent;
-                }
+                self.restore_group(*number, node, receiver, state, now);
             }
         }
         self.join(id, labels, now);
@@ -223,14 +218,21 @@ impl Core {
             // its times are those of a route that leads to the receiver
             let nodes = self.routing.root.all();
             let node = nodes.iter().find(|route| route.receiver == receiver).map_or(0, |route| route.index);
-            let latest = now + self.longest_wait(node);
-            self.insert_group(id, node, receiver, state.key.to_owned(), state.next_flush.min(latest).max(0));
+            self.restore_group(id, node, receiver, state, now);
         }
         if let Some(group) = self.groups.get_mut(&id) {
-            group.last_sent = state.last_sent;
             group.members.insert(alert);
         }
         Ok(())
+    }
+
+    /// A group as it was; where the clock has gone back, its next time does not lie further ahead than it ever does.
+    fn restore_group(&mut self, id: u32, node: usize, receiver: usize, state: &GroupState<'_>, now: i64) {
+        let latest = now + self.longest_wait(node);
+        self.insert_group(id, node, receiver, state.key.to_owned(), state.next_flush.min(latest).max(0));
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.last_sent = state.last_sent;
+        }
     }
 
     fn restore_pending(&mut self, id: u32, state: &PendingState<'_>, now: i64) {
