@@ -12,6 +12,10 @@ demo *arguments:
 test *arguments:
     cargo test --workspace {{ arguments }}
 
+# Random inputs for the decoders' fuzz targets, for so many seconds each. Needs nothing but cargo; what fails is added to the corpus.
+fuzz seconds="60" *arguments:
+    FUZZ_SECONDS={{ seconds }} cargo test --package records --test fuzz {{ arguments }}
+
 # The checks that must pass before a change is merged.
 ci:
     .ci/run
@@ -27,6 +31,10 @@ down *arguments:
 # What runs, and where.
 status *arguments:
     cargo stack status {{ arguments }}
+
+# Faults of all kinds on all workers, judged by an undisturbed run: just torture --seed 1..20 --minutes 3
+torture *arguments:
+    cargo stack torture {{ arguments }}
 
 # All benches.
 bench *arguments:

@@ -30,13 +30,34 @@ struct Column {
 /// # Errors
 /// ClickHouse refuses a statement, or the file cannot be written.
 pub fn table(query: &dyn Fn(&str) -> Result<String>, table: &str, file: &Path) -> Result<u64> {
+    write(query, table, Rows::Final, file)
+}
+
+/// The same of all rows that are stored, replaced ones included; equal ones once.
+///
+/// # Errors
+/// As [`table`].
+pub(crate) fn stored(query: &dyn Fn(&str) -> Result<String>, table: &str, file: &Path) -> Result<u64> {
+    write(query, table, Rows::Stored, file)
+}
+
+/// Which rows of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    /// Of each key the newest.
+    Final,
+    /// All, equal ones once.
+    Stored,
+}
+
+fn write(query: &dyn Fn(&str) -> Result<String>, table: &str, which: Rows, file: &Path) -> Result<u64> {
     let columns = columns(query, table)?;
     let unwritable = || format!("{} cannot be written", file.display());
     let mut rows = 0;
     let mut output = BufWriter::new(File::create(file).with_context(unwritable)?);
     let time = time_column(&columns);
     for (from, to) in pages(&times(query, table, time)?, PAGE) {
-        let answer = query(&select(table, &columns, time, from, to))?;
+        let answer = query(&select(table, which, &columns, time, from, to))?;
         rows += answer.lines().count() as u64;
         output.write_all(answer.as_bytes()).with_context(unwritable)?;
     }
@@ -96,7 +117,7 @@ fn pages(times: &[(i64, u64)], size: u64) -> Vec<(i64, i64)> {
     pages
 }
 
-fn select(table: &str, columns: &[Column], time: &str, from: i64, to: i64) -> String {
+fn select(table: &str, which: Rows, columns: &[Column], time: &str, from: i64, to: i64) -> String {
     let stored = columns.iter().filter(|column| !matches!(column.default_kind.as_str(), "ALIAS" | "EPHEMERAL"));
     let expression = |column: &Column| {
         let name = &column.name;
@@ -110,8 +131,9 @@ fn select(table: &str, columns: &[Column], time: &str, from: i64, to: i64) -> St
     // By time first, so that pages follow each other, then by the rest of the key.
     let mut key = vec![time];
     key.extend(columns.iter().filter(|column| column.is_in_sorting_key == 1).map(|column| column.name.as_str()));
+    let (distinct, newest) = if which == Rows::Final { ("", " FINAL") } else { ("DISTINCT ", "") };
     format!(
-        "SELECT {} FROM recwatch.{table} FINAL \
+        "SELECT {distinct}{} FROM recwatch.{table}{newest} \
          WHERE {time} BETWEEN fromUnixTimestamp64Milli({from}, 'UTC') AND fromUnixTimestamp64Milli({to}, 'UTC') \
          ORDER BY {} FORMAT JSONEachRow SETTINGS prefer_column_name_to_alias = 1, \
          output_format_json_quote_64bit_integers = 0, output_format_json_escape_forward_slashes = 0",
@@ -146,7 +168,7 @@ mod tests {
             column("entropy", "Float64", 0),
             column("inserted_at", "DateTime64(3, 'UTC')", 0),
         ];
-        let statement = select("rows", &columns, time_column(&columns), 10, 20);
+        let statement = select("rows", Rows::Final, &columns, time_column(&columns), 10, 20);
         assert!(statement.starts_with(
             "SELECT toUnixTimestamp64Milli(window_end) AS window_end, domain, entropy FROM recwatch.rows FINAL "
         ));
@@ -161,7 +183,7 @@ mod tests {
             default_kind: String::new(),
             is_in_sorting_key: 1,
         }];
-        let statement = select("rows", &columns, time_column(&columns), 10, 20);
+        let statement = select("rows", Rows::Final, &columns, time_column(&columns), 10, 20);
         assert!(statement.contains("WHERE event_time BETWEEN fromUnixTimestamp64Milli(10, 'UTC') AND"));
         assert!(!statement.contains("window"), "{statement}");
     }

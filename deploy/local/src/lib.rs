@@ -27,7 +27,9 @@ pub mod recording;
 pub mod replay;
 pub mod routes;
 pub mod terminal;
+pub mod torture;
 
+mod at_the_end;
 mod component;
 mod components;
 mod downloads;

@@ -19,6 +19,9 @@ pub struct Options {
     /// How long a new broker may stand still before the cluster takes it for dead, and its partitions have no leader. Long,
     /// so that a busy machine is no outage.
     pub broker_session: Duration,
+    /// The port of 127.0.0.1 where a proxy before the broker listens. The broker then has a second listener
+    /// ([`Stack::proxied_broker`](crate::Stack::proxied_broker)), whose clients are sent to that port.
+    pub broker_proxy: Option<u16>,
     /// Whether [`Stack::detach`](crate::Stack::detach) will be called; it needs a given folder. Until then the components
     /// still die with this process, unless the supervisor is killed first.
     pub detachable: bool,
@@ -32,6 +35,7 @@ impl Default for Options {
             ports: Ports::default(),
             load: Load::Short,
             broker_session: Duration::from_secs(60),
+            broker_proxy: None,
             detachable: false,
         }
     }

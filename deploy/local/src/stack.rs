@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::component::{Component, Components};
-use crate::components::{self, Place, registry};
+use crate::components::{self, Place, ProxiedListener, registry};
 use crate::downloads::{self, Cache};
 use crate::home::{self, DetachedStack, Running};
 use crate::options::{Load, Options, Ports};
@@ -31,6 +31,7 @@ pub struct Stack {
     cache: Cache,
     load: Load,
     broker_session: Duration,
+    proxied_listener: Option<ProxiedListener>,
     ports: Ports,
     detachable: bool,
 }
@@ -67,6 +68,7 @@ impl Stack {
             cache: Cache::of_user()?,
             load: options.load,
             broker_session: options.broker_session,
+            proxied_listener: options.broker_proxy.map(ProxiedListener::behind).transpose()?,
             ports: options.ports,
             detachable: options.detachable,
         };
@@ -106,6 +108,7 @@ impl Stack {
             tools: self.tools.clone(),
             load: self.load,
             broker_session: self.broker_session,
+            proxied_listener: self.proxied_listener,
             releasable: self.detachable,
         };
         let wanted = slot.port.or(self.ports.of(component));
@@ -136,6 +139,11 @@ impl Stack {
     /// The stack was never asked for Kafka.
     pub fn brokers(&self) -> String {
         self.address(Component::Kafka)
+    }
+
+    /// Where the broker listens for the proxy of [`Options::broker_proxy`], `127.0.0.1:PORT`; `None` without one.
+    pub fn proxied_broker(&self) -> Option<String> {
+        self.proxied_listener.map(|listener| format!("127.0.0.1:{}", listener.port))
     }
 
     /// The base of the registry's Confluent API, `http://127.0.0.1:PORT/apis/ccompat/v7`.

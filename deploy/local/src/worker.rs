@@ -17,7 +17,24 @@ impl Worker {
     /// Writes `config` to `<directory>/<name>.toml` and starts `binary --config <that file> <arguments>`, logging to
     /// `<directory>/<name>.log` (appended to, so that a restart under the same name keeps the story).
     pub fn spawn(binary: &Path, name: &str, config: &str, arguments: &[String], directory: &Path) -> Result<Worker> {
-        Ok(Worker { process: Process::start(&Worker::launch(binary, name, config, arguments, directory)?)? })
+        Worker::spawn_with(binary, name, config, arguments, &[], directory)
+    }
+
+    /// The same with environment variables besides those of this process.
+    ///
+    /// # Errors
+    /// It cannot be started, or its configuration cannot be written.
+    pub(crate) fn spawn_with(
+        binary: &Path,
+        name: &str,
+        config: &str,
+        arguments: &[String],
+        environment: &[(String, String)],
+        directory: &Path,
+    ) -> Result<Worker> {
+        let launch = Worker::launch(binary, name, config, arguments, directory)?;
+        let launch = Launch { environment: environment.to_vec(), ..launch };
+        Ok(Worker { process: Process::start(&launch)? })
     }
 
     /// The same, for calls that end by themselves (`--create-topics`, `--apply-ddl`, `--check-config`, …).

@@ -77,6 +77,19 @@ impl WorkerBinaries {
         })
     }
 
+    /// Copies of them in a folder, which later builds do not change.
+    ///
+    /// # Errors
+    /// One cannot be copied.
+    pub(crate) fn copied_to(&self, folder: &Path) -> Result<WorkerBinaries> {
+        let copy = |(name, binary): (&String, &PathBuf)| {
+            let copy = folder.join(name);
+            fs::copy(binary, &copy).with_context(|| format!("{} cannot be copied", binary.display()))?;
+            Ok((name.clone(), copy))
+        };
+        Ok(WorkerBinaries(self.0.iter().map(copy).collect::<Result<_>>()?))
+    }
+
     /// The workers that there are, one for every folder of `workers/`.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
@@ -88,6 +101,18 @@ impl WorkerBinaries {
 /// # Errors
 /// The build fails; the error shows the compiler's messages.
 pub fn build_workers(profile: &Profile, progress: &dyn Progress) -> Result<WorkerBinaries> {
+    build_workers_with(profile, None, progress)
+}
+
+/// The same with one feature of each of them.
+///
+/// # Errors
+/// As [`build_workers`].
+pub(crate) fn build_workers_with(
+    profile: &Profile,
+    feature: Option<&str>,
+    progress: &dyn Progress,
+) -> Result<WorkerBinaries> {
     let root = workspace_root()?;
     let workers = worker_packages(&root)?;
     let scratch = ThrowAwayDirectory::create("recwatch-build-")?;
@@ -104,6 +129,10 @@ pub fn build_workers(profile: &Profile, progress: &dyn Progress) -> Result<Worke
         arguments.extend(["--target".into(), target.into()]);
     }
     arguments.extend(workers.iter().flat_map(|worker| ["--bin".into(), worker.into()]));
+    if let Some(feature) = feature {
+        let features: Vec<String> = workers.iter().map(|worker| format!("{worker}/{feature}")).collect();
+        arguments.extend(["--features".into(), features.join(",").into()]);
+    }
     let launch = Launch {
         name: "cargo build".to_owned(),
         program: prerequisites::cargo(),

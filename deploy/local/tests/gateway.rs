@@ -162,3 +162,70 @@ fn url_with_query(url: &str, statement: &str) -> String {
     let escaped: String = statement.bytes().map(|byte| format!("%{byte:02X}")).collect();
     format!("{url}/?query={escaped}")
 }
+
+/// The answer of one request with its headers, names in small letters.
+fn headers_of(
+    url: &str,
+    body: impl Into<reqwest::blocking::Body>,
+    encoding: Option<&str>,
+) -> (u16, reqwest::header::HeaderMap) {
+    let client = reqwest::blocking::Client::builder().no_proxy().timeout(ANSWER).build().unwrap();
+    let mut request = client.post(url).body(body);
+    if let Some(encoding) = encoding {
+        request = request.header("content-encoding", encoding);
+    }
+    let answer = request.send().unwrap();
+    (answer.status().as_u16(), answer.headers().clone())
+}
+
+fn written_rows(headers: &reqwest::header::HeaderMap) -> String {
+    let summary: serde_json::Value = serde_json::from_slice(headers["x-clickhouse-summary"].as_bytes()).unwrap();
+    summary["written_rows"].as_str().unwrap().to_owned()
+}
+
+/// What an acknowledgement is recognised by: whose it is, and how many rows.
+#[test]
+fn an_answer_names_its_query_and_the_rows_that_the_engine_wrote() {
+    create("counted");
+    let url = shared().clickhouse_url();
+    let insert = |id: &str, token: &str, body: &'static str| {
+        let url = url_with_query(&url, "INSERT INTO counted FORMAT TSV");
+        headers_of(&format!("{url}&query_id={id}&insert_deduplication_token={token}&wait_end_of_query=1"), body, None)
+    };
+    let (status, headers) = insert("first", "a", "1\tx\n2\ty\n3\tz\n");
+    assert_eq!((status, &headers["x-clickhouse-query-id"]), (200, &"first".parse().unwrap()));
+    assert_eq!(written_rows(&headers), "3");
+    // known by its token: nothing is stored, and the engine reports the rows all the same
+    let (status, headers) = insert("second", "a", "1\tx\n2\ty\n3\tz\n");
+    assert_eq!((status, &headers["x-clickhouse-query-id"]), (200, &"second".parse().unwrap()));
+    assert_eq!(written_rows(&headers), "3");
+    assert_eq!(query("SELECT count() FROM counted"), "3\n");
+    // no rows, and no statement that writes
+    assert_eq!(written_rows(&insert("third", "b", "").1), "0");
+    assert_eq!(written_rows(&headers_of(&url, "SELECT 1", None).1), "0");
+    let (status, headers) = headers_of(&format!("{url}/?query_id=wrong"), "SELECT nonsense", None);
+    assert_eq!(status, 500);
+    assert_eq!(headers["x-clickhouse-query-id"], "wrong");
+    assert_eq!(headers["x-clickhouse-exception-code"], "47");
+    assert!(!headers.contains_key("x-clickhouse-summary"));
+    // where none is given, each answer has its own
+    let ids = [(); 2].map(|()| headers_of(&url, "SELECT 1", None).1["x-clickhouse-query-id"].clone());
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[test]
+fn a_body_compressed_as_an_lz4_frame_is_read_by_the_engine() {
+    create("compressed");
+    let rows: String = (0..10_000).map(|number| format!("{number}\trow {number}\n")).collect();
+    let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    std::io::Write::write_all(&mut encoder, rows.as_bytes()).unwrap();
+    let frame = encoder.finish().unwrap();
+    let url = url_with_query(&shared().clickhouse_url(), "INSERT INTO compressed FORMAT TSV");
+    let (status, headers) = headers_of(&url, frame.clone(), Some("lz4"));
+    assert_eq!((status, written_rows(&headers).as_str()), (200, "10000"));
+    assert_eq!(query("SELECT count(), sum(number) FROM compressed"), "10000\t49995000\n");
+    // half of a frame is no error to the engine: only the count says what is missing
+    let (status, headers) = headers_of(&url, frame[..frame.len() / 2].to_vec(), Some("lz4"));
+    assert_eq!((status, written_rows(&headers).as_str()), (200, "0"));
+    assert_eq!(query("SELECT count() FROM compressed"), "10000\n");
+}

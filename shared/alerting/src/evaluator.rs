@@ -9,7 +9,7 @@ use crate::judging::evaluate;
 use crate::live::LiveRule;
 use crate::rule::{Compiled, RuleSet, TermsSince};
 use crate::snapshot;
-use crate::transition::{Reason, Seen, Transition};
+use crate::transition::{Origin, Reason, Seen, Transition};
 
 /// What has happened since the evaluator was made, replays included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,7 +33,7 @@ impl Counts {
 /// Rules are live from [`begin`](Self::begin) on. Before that, in a replay, those run that ran then: they are
 /// [remembered](Self::remembered) outside of snapshots.
 pub struct Evaluator {
-    worker: String,
+    origin: Origin,
     kind: RowKind,
     revision: i64,
     configured: RuleSet,
@@ -54,7 +54,7 @@ impl Evaluator {
     #[must_use]
     pub fn new(worker: &str, kind: RowKind, revision: i64, rules: RuleSet) -> Self {
         Self {
-            worker: worker.to_owned(),
+            origin: Origin { worker: worker.to_owned(), deployment: None },
             kind,
             revision,
             configured: rules,
@@ -65,6 +65,14 @@ impl Evaluator {
             restored_at: i64::MIN,
             counts: Counts::default(),
         }
+    }
+
+    /// The same for a deployment that is not the worker's default one: its alerts are others than those of the same rules
+    /// and groups elsewhere.
+    #[must_use]
+    pub fn of_deployment(mut self, deployment: Option<&str>) -> Self {
+        self.origin.deployment = deployment.map(str::to_owned);
+        self
     }
 
     /// Begins to run under the configured rules: alerts of rules that are no more, or are others now, are resolved, new rules
@@ -106,7 +114,7 @@ impl Evaluator {
             let end = self.closed.unwrap_or(firing.sent_at);
             let (reason, seen) = (Reason::RuleRemoved, Seen::NOTHING);
             let transition = Transition { rule, group, reason, end, firing: &firing, seen };
-            transition.record(&self.worker, &self.kind, self.revision, sink);
+            transition.record(&self.origin, &self.kind, self.revision, sink);
         }
     }
 
@@ -118,10 +126,10 @@ impl Evaluator {
 
     /// The window that ends at `end` is closed with these rows, if any rule [wants](Self::wants) them. Ends come ascending.
     pub fn close(&mut self, end: i64, rows: &[Row], sink: &mut dyn FnMut(&Alert<'_>)) {
-        let Self { worker, kind, revision, live, counts, terms, .. } = self;
+        let Self { origin, kind, revision, live, counts, terms, .. } = self;
         if let Some((_, terms)) = terms.iter().rev().find(|(since, _)| end > *since) {
             for live in live.iter_mut().filter(|live| live.wants(end)) {
-                let mut emit = |transition: &Transition<'_>| transition.record(worker, kind, *revision, sink);
+                let mut emit = |transition: &Transition<'_>| transition.record(origin, kind, *revision, sink);
                 evaluate(live, (end, rows), kind, *terms, counts, &mut emit);
             }
         }

@@ -25,3 +25,4 @@ pub use config::{AlertsConfig, DEFAULTS, Direction, Kind, RuleConfig};
 pub use evaluator::{Counts, Evaluator};
 pub use rule::{Bound, Comparison, Condition, Rule, RuleSet, Terms};
 pub use stage::AlertStage;
+pub use transition::fingerprint;

@@ -170,7 +170,7 @@ fn read_one(reader: &mut Reader<'_>) -> Result<Series, RestoreError> {
 }
 
 fn read_firing(reader: &mut Reader<'_>) -> Result<Firing, RestoreError> {
-    let (started_at, sequence, sent_at) = (reader.i64()?, reader.i64()?, reader.i64()?);
+    let (started_at, sequence, sent_at) = (reader.time()?, reader.i64()?, reader.time()?);
     let mut attribution = Vec::new();
     for _ in 0..reader.u64()? {
         attribution.push(Attribution {

@@ -69,18 +69,50 @@ pub(crate) struct Transition<'a> {
     pub(crate) seen: Seen<'a>,
 }
 
+/// Whose alerts they are.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub(crate) worker: String,
+    /// The deployment of the worker, where it is not the default one.
+    pub(crate) deployment: Option<String>,
+}
+
+fn identity<'a>(
+    worker: &str,
+    deployment: Option<&str>,
+    rule: &str,
+    group: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Vec<u8> {
+    let mut identity = Vec::new();
+    for part in [worker, rule].into_iter().chain(group.flat_map(|(name, value)| [name, value])).chain(deployment) {
+        wire::put_bytes(&mut identity, part.as_bytes());
+    }
+    identity
+}
+
+fn text(identity: &[u8]) -> String {
+    format!("{:016x}", xxh3_64(identity))
+}
+
+/// The fingerprint of an alert: what its records have in common, and no other alert's have. `deployment` is that of the
+/// worker, where it is not the default one; `group` its dimensions with their values.
+#[must_use]
+pub fn fingerprint<'a>(
+    worker: &str,
+    deployment: Option<&str>,
+    rule: &str,
+    group: impl Iterator<Item = (&'a str, &'a str)>,
+) -> String {
+    text(&identity(worker, deployment, rule, group))
+}
+
 impl Transition<'_> {
     /// Shows the record to `sink`.
-    pub(crate) fn record(&self, worker: &str, kind: &RowKind, revision: i64, sink: &mut dyn FnMut(&Alert<'_>)) {
-        let mut identity = Vec::new();
-        for part in [worker, &self.rule.name] {
-            wire::put_bytes(&mut identity, part.as_bytes());
-        }
-        for (name, value) in kind.dimensions.iter().zip(self.group) {
-            wire::put_bytes(&mut identity, name.as_bytes());
-            wire::put_bytes(&mut identity, value.as_bytes());
-        }
-        let fingerprint = format!("{:016x}", xxh3_64(&identity));
+    pub(crate) fn record(&self, origin: &Origin, kind: &RowKind, revision: i64, sink: &mut dyn FnMut(&Alert<'_>)) {
+        let Origin { worker, deployment } = origin;
+        let group = kind.dimensions.iter().zip(self.group).map(|(name, value)| (*name, &**value));
+        let mut identity = identity(worker, deployment.as_deref(), &self.rule.name, group);
+        let fingerprint = text(&identity);
         identity.extend_from_slice(&self.firing.started_at.to_le_bytes());
         let alert_id = format!("{:032x}", xxh3_128(&identity));
         let summary = summary::of(self, kind);
@@ -95,7 +127,7 @@ impl Transition<'_> {
             fingerprint: Text::from(fingerprint.as_str()),
             state: if self.reason.is_firing() { AlertState::Firing } else { AlertState::Resolved },
             reason: Text::from(self.reason.name()),
-            worker: Text::from(worker),
+            worker: Text::from(worker.as_str()),
             rule: Text::from(self.rule.name.as_str()),
             kind: Text::from(self.rule.condition.kind()),
             severity: Text::from(self.rule.severity.as_str()),

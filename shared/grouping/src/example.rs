@@ -55,7 +55,7 @@ impl Example {
 /// says something.
 #[must_use]
 pub fn traceparent(headers: &dyn Headers) -> Option<&str> {
-    let text = std::str::from_utf8(headers.last("traceparent")?).ok()?;
+    let text = std::str::from_utf8(headers.last(c"traceparent")??).ok()?;
     let known = text.get(..TRACEPARENT)?;
     let mut parts = known.split('-');
     let [version, trace, parent, flags] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
@@ -262,7 +262,7 @@ impl Examples {
             let group = reader.bytes()?;
             let mut window: VecDeque<(i64, Example)> = VecDeque::new();
             for _ in 0..reader.u64()? {
-                let (pane_end, example) = (reader.i64()?, Example::read(reader)?);
+                let (pane_end, example) = (reader.time()?, Example::read(reader)?);
                 if window.back().is_some_and(|(end, last)| *end >= pane_end || *last >= example) {
                     return Err(damaged("examples that are out of order"));
                 }
@@ -272,7 +272,7 @@ impl Examples {
             examples.windows.insert(group.into(), window);
         }
         for _ in 0..reader.u64()? {
-            let pane_end = reader.i64()?;
+            let pane_end = reader.time()?;
             for _ in 0..reader.u64()? {
                 let group = reader.bytes()?;
                 let example = Example::read(reader)?;

@@ -1,12 +1,16 @@
 //! A member of a group that acts on rebalances itself, when it is ready to, and that can be dropped at any moment.
+#![expect(unsafe_code, reason = "rust-rdkafka 0.39 has no call for a member's id")]
 
 use std::collections::VecDeque;
+use std::ffi::CStr;
 use std::fmt::{self, Display, Formatter};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::bindings as native;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -153,20 +157,23 @@ impl ConsumerContext for RebalanceRecorder {
 /// How long a member that is dropped looks for announcements behind messages.
 const DRAIN: Duration = Duration::from_millis(200);
 
-/// A consumer in a group. Dropped, it gives up what it holds and leaves, whatever it had not acted upon: also where its owner
-/// fails or panics. Its partitions go to others at once; under the classic protocol, where members are static, only when
-/// the session timeout is over.
-pub struct GroupMember<C = RebalanceRecorder>(BaseConsumer<C>)
-where
-    C: ConsumerContext + AsRef<RebalanceRecorder>;
+/// How long leaving the group may take: brokers that do not answer are waited for no longer.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
-impl<C: ConsumerContext + AsRef<RebalanceRecorder>> GroupMember<C> {
+/// A consumer in a group. Dropped, it gives up what it holds and leaves, whatever it had not acted upon: also where its owner
+/// fails or panics. Its partitions go to others at once; those of a static member, or where no broker answers, only when the
+/// session timeout is over.
+pub struct GroupMember<C = RebalanceRecorder>(Option<BaseConsumer<C>>)
+where
+    C: ConsumerContext + AsRef<RebalanceRecorder> + 'static;
+
+impl<C: ConsumerContext + AsRef<RebalanceRecorder> + 'static> GroupMember<C> {
     /// Joins the group for `topics`. What it decides is recorded in polls.
     ///
     /// # Errors
     /// Where the settings or the topics are none.
     pub fn join(config: &ClientConfig, context: C, topics: &[&str]) -> Result<Self, KafkaError> {
-        let member = Self(config.create_with_context(context)?);
+        let member = Self(Some(config.create_with_context(context)?));
         member.subscribe(topics)?;
         Ok(member)
     }
@@ -183,7 +190,7 @@ impl<C: ConsumerContext + AsRef<RebalanceRecorder>> GroupMember<C> {
     /// As librdkafka says.
     pub fn incremental_assign(&self, partitions: &TopicPartitionList) -> Result<(), KafkaError> {
         self.recorder().unanswered().take_if(|rebalance| matches!(rebalance, Rebalance::Assign(_)));
-        self.0.incremental_assign(partitions)
+        (**self).incremental_assign(partitions)
     }
 
     /// Gives partitions up, which answers a revocation.
@@ -192,38 +199,75 @@ impl<C: ConsumerContext + AsRef<RebalanceRecorder>> GroupMember<C> {
     /// As librdkafka says.
     pub fn incremental_unassign(&self, partitions: &TopicPartitionList) -> Result<(), KafkaError> {
         self.recorder().unanswered().take_if(|rebalance| matches!(rebalance, Rebalance::Revoke(_)));
-        self.0.incremental_unassign(partitions)
+        (**self).incremental_unassign(partitions)
+    }
+
+    /// The id under which the group knows this member now; empty while it knows none.
+    ///
+    /// An id that changes while partitions are held means that they were lost. A member that is expelled during a rebalance
+    /// (its session times out, or the group does not know it any more) keeps in librdkafka 2.12.1 what that rebalance leaves
+    /// it: `rd_kafka_cgrp_revoke_all_rejoin_maybe` skips the loss, and `assignment_lost` stays false. Under the consumer
+    /// protocol an id lasts as long as its client, and a loss is always announced.
+    #[must_use]
+    pub fn member_id(&self) -> String {
+        // SAFETY: the client lives. The metadata is destroyed once, and the id, which lives as long, is copied before.
+        unsafe {
+            let metadata = native::rd_kafka_consumer_group_metadata(self.client().native_ptr());
+            if metadata.is_null() {
+                return String::new();
+            }
+            let id = native::rd_kafka_consumer_group_metadata_member_id(metadata);
+            let id = if id.is_null() { String::new() } else { CStr::from_ptr(id).to_string_lossy().into_owned() };
+            native::rd_kafka_consumer_group_metadata_destroy(metadata);
+            id
+        }
     }
 
     fn recorder(&self) -> &RebalanceRecorder {
-        C::as_ref(self.0.context())
+        C::as_ref((**self).context())
     }
 }
 
-impl<C: ConsumerContext + AsRef<RebalanceRecorder>> Deref for GroupMember<C> {
+impl<C: ConsumerContext + AsRef<RebalanceRecorder> + 'static> Deref for GroupMember<C> {
     type Target = BaseConsumer<C>;
 
     fn deref(&self) -> &BaseConsumer<C> {
-        &self.0
+        match &self.0 {
+            Some(consumer) => consumer,
+            None => unreachable!("it is taken when this is dropped"),
+        }
     }
 }
 
-impl<C: ConsumerContext + AsRef<RebalanceRecorder>> Drop for GroupMember<C> {
+impl<C: ConsumerContext + AsRef<RebalanceRecorder> + 'static> Drop for GroupMember<C> {
     fn drop(&mut self) {
         // what was announced is answered while the group is not left: leaving announces that what is held is to be given up,
         // whatever still waits in the queue, and of two answers then the second may be one too many
         let deadline = Instant::now() + DRAIN;
         loop {
-            let is_message = self.0.poll(Duration::ZERO).is_some();
+            let is_message = self.poll(Duration::ZERO).is_some();
             let unanswered = self.recorder().unanswered().take();
             let _ = match unanswered {
                 None if is_message && Instant::now() < deadline => continue,
                 None => break,
-                Some(Rebalance::Assign(_)) => self.0.incremental_assign(&TopicPartitionList::new()),
-                Some(Rebalance::Revoke(partitions)) => self.0.incremental_unassign(&partitions.list()),
+                Some(Rebalance::Assign(_)) => (**self).incremental_assign(&TopicPartitionList::new()),
+                Some(Rebalance::Revoke(partitions)) => (**self).incremental_unassign(&partitions.list()),
             };
         }
         self.recorder().closing.store(true, Ordering::Relaxed);
+        let Some(consumer) = self.0.take() else { return };
+        let (left, has_left) = channel();
+        let leave = move || {
+            drop(consumer);
+            let _ = left.send(());
+        };
+        // where no thread can be started, the consumer is dropped here
+        let leaves = std::thread::Builder::new().name("leave-group".to_owned()).spawn(leave).is_ok();
+        if leaves && has_left.recv_timeout(LEAVE_LIMIT).is_err() {
+            tracing::warn!(
+                "the brokers do not answer: the group notices by its session timeout that this member has left"
+            );
+        }
     }
 }
 

@@ -32,15 +32,14 @@ pub fn manual_offsets(config: &mut ClientConfig, group: &str) {
     config.set("group.id", group).set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
 }
 
-/// Makes a consumer a member of its group. Under the classic protocol it is a static one: `instance` is its name there,
-/// and after `session_timeout` of silence it has left.
-pub fn membership(config: &mut ClientConfig, protocol: GroupProtocol, session_timeout: HumanDuration, instance: &str) {
-    config.set("client.id", instance).set("group.protocol", protocol.name());
+/// Makes a consumer a member of its group. Under the classic protocol it has left after `session_timeout` of silence.
+/// It is a dynamic member: a second process with the same name shuts nobody out, and one that ends hands over at once.
+pub fn membership(config: &mut ClientConfig, protocol: GroupProtocol, session_timeout: HumanDuration, client: &str) {
+    config.set("client.id", client).set("group.protocol", protocol.name());
     if protocol == GroupProtocol::Classic {
         config
             .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", session_timeout.as_millis().to_string())
-            .set("group.instance.id", instance);
+            .set("session.timeout.ms", session_timeout.as_millis().to_string());
     }
 }
 

@@ -5,6 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use records::{
     Decoder, DecoderConfig, EmbeddingUpdated, Encoder, EntityKind, FixedSchemas, Input, Interaction, InteractionKind,
+    KeyRule,
 };
 
 const RECORDS: usize = 1000;
@@ -53,7 +54,8 @@ fn bench<R: Input>(criterion: &mut Criterion, name: &str, make: impl Fn(usize) -
     let renamed = R::SCHEMA.replace("recwatch.v1", "elsewhere");
     for (way, schema) in [("own schema", R::SCHEMA), ("another schema", &renamed)] {
         let lookup = FixedSchemas::default().with(1, schema);
-        let mut decoder = Decoder::<R>::new(DecoderConfig::default(), Box::new(lookup));
+        let mut decoder =
+            Decoder::<R>::new(DecoderConfig { key: KeyRule::Ignore, ..DecoderConfig::default() }, Box::new(lookup));
         group.bench_function(format!("{name}, {way}"), |bencher| {
             bencher
                 .iter(|| values.iter().for_each(|value| drop(black_box(decoder.decode(None, Some(value)).unwrap()))));

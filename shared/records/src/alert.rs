@@ -140,7 +140,7 @@ impl Input for Alert<'static> {
 
     const TIMES: &'static [&'static str] = &["window_start", "window_end", "started_at"];
 
-    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits) -> Result<Self::Of<'a>, Rejection> {
+    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits<'_>) -> Result<Self::Of<'a>, Rejection> {
         check_key("fingerprint", &raw.fingerprint)?;
         Ok(raw)
     }

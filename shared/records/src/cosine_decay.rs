@@ -115,7 +115,7 @@ impl Input for CosineDecay<'static> {
 
     const TIMES: &'static [&'static str] = &["window_start", "window_end"];
 
-    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits) -> Result<Self::Of<'a>, Rejection> {
+    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits<'_>) -> Result<Self::Of<'a>, Rejection> {
         Ok(raw)
     }
 }
@@ -128,7 +128,7 @@ impl Input for DecayRate<'static> {
 
     const TIMES: &'static [&'static str] = &["window_start", "window_end"];
 
-    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits) -> Result<Self::Of<'a>, Rejection> {
+    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits<'_>) -> Result<Self::Of<'a>, Rejection> {
         Ok(raw)
     }
 }
@@ -151,7 +151,7 @@ impl Input for RetrainRequest<'static> {
 
     const TIMES: &'static [&'static str] = &["event_time"];
 
-    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits) -> Result<Self::Of<'a>, Rejection> {
+    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits<'_>) -> Result<Self::Of<'a>, Rejection> {
         check_key("item_id", &raw.item_id)?;
         Ok(raw)
     }

@@ -13,6 +13,17 @@ impl<'a> Datum<'a> {
         Self(bytes)
     }
 
+    /// Bytes that are left.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Passes over bytes.
+    pub(crate) fn pass(&mut self, bytes: usize) -> Option<()> {
+        self.0 = self.0.get(bytes..)?;
+        Some(())
+    }
+
     /// Whether nothing is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -32,6 +43,23 @@ impl<'a> Datum<'a> {
     fn long_of_many_bytes(&mut self) -> Option<i64> {
         let mut value = 0;
         for (index, &byte) in self.0.iter().take(9).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if byte < 0x80 {
+                self.0 = &self.0[index + 1..];
+                return Some(unzigzag(value));
+            }
+        }
+        None
+    }
+
+    /// A zigzag varint of up to 64 bits.
+    pub(crate) fn any_long(&mut self) -> Option<i64> {
+        let mut value = 0;
+        for (index, &byte) in self.0.iter().take(10).enumerate() {
+            // of the tenth byte one bit is left
+            if index == 9 && byte > 1 {
+                return None;
+            }
             value |= u64::from(byte & 0x7f) << (7 * index);
             if byte < 0x80 {
                 self.0 = &self.0[index + 1..];

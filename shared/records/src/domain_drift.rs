@@ -31,15 +31,17 @@ pub struct DomainDrift<'a> {
     pub w1: f64,
     /// The largest distance of all directions.
     pub max_sliced: f64,
-    /// Mean of the distances in standard deviations of the target's projections; `None` where one of these is 0.
+    /// Mean of the distances in standard deviations of the target's projections; `None` where one of
+    /// these is below 1e-6: the target has collapsed.
     pub w1_scaled: Option<f64>,
     /// The distance that two samples of one distribution would show.
     pub noise_floor: f64,
     /// Whether `w1` is above three times the noise floor.
     pub significant: bool,
-    /// The coefficient; `None` below `min_users` on either side.
+    /// The coefficient; `None` below `min_users` on either side, and for a target that has collapsed unless distances are
+    /// not scaled.
     pub gamma_raw: Option<f64>,
-    /// The coefficient, limited to 0.05 to 0.95.
+    /// The coefficient, limited to 0.05 to 0.95; 0.95 for a significant distance to a target that has collapsed.
     pub gamma: Option<f64>,
     /// Share of the traffic for the experiment's arm, 0 to 1.
     pub traffic_share: Option<f64>,
@@ -72,7 +74,7 @@ impl Input for DomainDrift<'static> {
 
     const TIMES: &'static [&'static str] = &["window_start", "window_end"];
 
-    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits) -> Result<Self::Of<'a>, Rejection> {
+    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits<'_>) -> Result<Self::Of<'a>, Rejection> {
         Ok(raw)
     }
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::datum::Datum;
-use crate::field::{Input, Limits, LongField, SymbolField, Symbolic, TextField, VectorField};
-use crate::{Rejection, Text};
+use crate::field::{Input, Limits, LongField, SymbolField, Symbolic, TextField, VectorField, check_entity};
+use crate::{EVENT_TIMES, Rejection, Text};
 
 /// Whose vector it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub struct EmbeddingUpdated<'a> {
     pub model_version: Text<'a>,
     /// Finite and not all zero in a checked record.
     pub vector: Vec<f32>,
-    /// From when on the vector holds, epoch ms; never negative in a checked record.
+    /// From when on the vector holds, epoch ms; one of [`EVENT_TIMES`] in a checked record.
     pub event_time: i64,
 }
 
@@ -69,15 +69,17 @@ impl Input for EmbeddingUpdated<'static> {
 
     const TIMES: &'static [&'static str] = &["event_time"];
 
-    fn check<'a>(raw: Self::Raw<'a>, limits: &Limits) -> Result<Self::Of<'a>, Rejection> {
-        // missing_field, empty_key, bad_value, bad_vector, in this order
+    const ENTITY: Option<&'static str> = Some("entity_id");
+
+    fn check<'a>(raw: Self::Raw<'a>, limits: &Limits<'_>) -> Result<Self::Of<'a>, Rejection> {
+        // missing_field, empty_key, bad_key, bad_value, bad_vector, in this order
         let entity_id = raw.entity_id.required("entity_id")?;
         let event_id = raw.event_id.required("event_id")?;
         let entity = raw.entity.required("entity")?;
         let domain = raw.domain.required("domain")?;
         let model_version = raw.model_version.required("model_version")?;
         let event_time = raw.event_time.required("event_time")?;
-        crate::field::check_key("entity_id", &entity_id)?;
+        check_entity::<Self>(&entity_id, limits)?;
         Ok(EmbeddingUpdated {
             event_time: event_time.time("event_time")?,
             entity: entity.known("entity")?,
@@ -89,7 +91,7 @@ impl Input for EmbeddingUpdated<'static> {
         })
     }
 
-    fn read_own<'a>(datum: &'a [u8], limits: &Limits) -> Option<Self::Of<'a>> {
+    fn read_own<'a>(datum: &'a [u8], limits: &Limits<'_>) -> Option<Self::Of<'a>> {
         let mut datum = Datum::new(datum);
         // evaluated in this order, the schema's
         let record = EmbeddingUpdated {
@@ -103,11 +105,11 @@ impl Input for EmbeddingUpdated<'static> {
         };
         let vector = &record.vector;
         let is_good = datum.is_empty()
-            && !record.entity_id.is_empty()
-            && record.event_time >= 0
+            && EVENT_TIMES.contains(&record.event_time)
             && limits.vector_length.is_none_or(|length| length == vector.len())
             && vector.iter().all(|number| number.is_finite())
-            && vector.iter().any(|number| *number != 0.0);
+            && vector.iter().any(|number| *number != 0.0)
+            && limits.key_is(&record.entity_id);
         is_good.then_some(record)
     }
 }

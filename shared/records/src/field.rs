@@ -6,14 +6,25 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::key::RecordKey;
 use crate::{AvroRecord, Reason, Rejection, Text};
 
 /// What a record is checked against beyond its own rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy)]
 #[doc(hidden)]
-pub struct Limits {
+pub struct Limits<'r> {
     /// The length that vectors have; `None`: any.
     pub vector_length: Option<usize>,
+    /// The record's key, where it must be the entity.
+    pub key: Option<RecordKey<'r>>,
+}
+
+impl Limits<'_> {
+    /// Whether the key is beyond doubt one that a record of this entity may have.
+    #[inline]
+    pub(crate) fn key_is(&self, entity: &str) -> bool {
+        !entity.is_empty() && self.key.as_ref().is_none_or(|key| key.is(entity))
+    }
 }
 
 /// A record that a [`Decoder`](crate::Decoder) reads.
@@ -27,14 +38,17 @@ pub trait Input: AvroRecord {
     /// Fields that are epoch milliseconds.
     const TIMES: &'static [&'static str];
 
+    /// The field by which results are kept, whose text the record's key must be; `None` where any key will do.
+    const ENTITY: Option<&'static str> = None;
+
     /// Checks a record, in the order of the reasons from `missing_field` to `bad_vector`.
     #[doc(hidden)]
-    fn check<'a>(raw: Self::Raw<'a>, limits: &Limits) -> Result<Self::Of<'a>, Rejection>;
+    fn check<'a>(raw: Self::Raw<'a>, limits: &Limits<'_>) -> Result<Self::Of<'a>, Rejection>;
 
     /// Decodes and checks a datum that was written with exactly `Self::SCHEMA`, by a shorter way; `None` where there is
     /// no such way, and for everything that is not a good record beyond doubt.
     #[doc(hidden)]
-    fn read_own<'a>(datum: &'a [u8], limits: &Limits) -> Option<Self::Of<'a>> {
+    fn read_own<'a>(datum: &'a [u8], limits: &Limits<'_>) -> Option<Self::Of<'a>> {
         let _ = (datum, limits);
         None
     }
@@ -46,6 +60,13 @@ pub(crate) fn check_key(name: &str, key: &str) -> Result<(), Rejection> {
         return Err(Rejection::new(Reason::EmptyKey, format!("{name} is empty")));
     }
     Ok(())
+}
+
+/// Refuses an empty entity, and a record whose key is not its entity.
+pub(crate) fn check_entity<R: Input>(entity: &str, limits: &Limits<'_>) -> Result<(), Rejection> {
+    let name = R::ENTITY.unwrap_or_default();
+    check_key(name, entity)?;
+    limits.key.as_ref().map_or(Ok(()), |key| key.require(name, entity))
 }
 
 fn missing(name: &str, what: &str) -> Rejection {
@@ -73,9 +94,6 @@ macro_rules! visit_otherwise {
         fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
             Ok($other("a boolean"))
         }
-        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-            Ok($other("a number with a fraction or out of range"))
-        }
         fn visit_bytes<E>(self, _: &[u8]) -> Result<Self::Value, E> {
             Ok($other("bytes"))
         }
@@ -85,6 +103,14 @@ macro_rules! visit_otherwise {
         }
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("any value")
+        }
+    };
+}
+
+macro_rules! visit_no_float {
+    ($other:path) => {
+        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+            Ok($other("a number"))
         }
     };
 }
@@ -159,6 +185,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for TextField<'a> {
             }
             visit_otherwise! { null => TextField::Absent; other => TextField::Other; }
             visit_no_integer! { TextField::Other }
+            visit_no_float! { TextField::Other }
             visit_no_seq! { TextField::Other }
         }
 
@@ -217,6 +244,7 @@ impl<'de, T: Symbolic> Deserialize<'de> for SymbolField<T> {
             }
             visit_otherwise! { null => SymbolField::Absent; other => SymbolField::Other; }
             visit_no_integer! { SymbolField::Other }
+            visit_no_float! { SymbolField::Other }
             visit_no_seq! { SymbolField::Other }
         }
 
@@ -224,16 +252,46 @@ impl<'de, T: Symbolic> Deserialize<'de> for SymbolField<T> {
     }
 }
 
+/// Doubles from here on need not be the whole number that was meant: the next one may be two away.
+const EXACT_IN_DOUBLE: f64 = 9_007_199_254_740_992.0;
+
+/// How far from the number that a text says a double may lie that was read from it, as a share: `serde_json` rounds twice where a
+/// text has many digits, as `1780000001000.000000` does.
+const READ_WITHIN: f64 = 2.0 * f64::EPSILON;
+
+/// As [`EXACT_IN_DOUBLE`], of single precision.
+const EXACT_IN_FLOAT: f32 = 16_777_216.0;
+
 /// An integer.
 #[derive(Debug, Default)]
 pub(crate) enum LongField {
     #[default]
     Absent,
     Integer(i64),
+    /// A number that is no integer of 64 bits, or not for certain.
+    Number(f64, &'static str),
     Other(&'static str),
 }
 
 impl LongField {
+    /// Of a number with a point or an exponent, which is how writers whose only number is a double write integers too.
+    fn of_double(number: f64) -> Self {
+        let whole = number.round();
+        match number {
+            _ if !number.is_finite() => Self::Number(number, "not finite"),
+            _ if number.abs() >= EXACT_IN_DOUBLE => Self::Number(number, "out of the range in which a double is exact"),
+            _ if (number - whole).abs() > number.abs() * READ_WITHIN => Self::Number(number, "not a whole number"),
+            _ => Self::Integer(whole as i64),
+        }
+    }
+
+    fn of_float(number: f32) -> Self {
+        if number.abs() >= EXACT_IN_FLOAT && number.is_finite() {
+            return Self::Number(number.into(), "out of the range in which a float is exact");
+        }
+        Self::of_double(number.into())
+    }
+
     pub(crate) fn required(self, name: &str) -> Result<Self, Rejection> {
         match self {
             Self::Absent => Err(missing(name, ABSENT)),
@@ -241,13 +299,11 @@ impl LongField {
         }
     }
 
-    /// Epoch milliseconds.
+    /// An event time.
     pub(crate) fn time(self, name: &str) -> Result<i64, Rejection> {
         match self {
-            Self::Integer(time) if time >= 0 => Ok(time),
-            Self::Integer(time) => Err(bad_value(name, format_args!("{time}: a time in epoch ms is not negative"))),
-            Self::Absent => Err(bad_value(name, ABSENT)),
-            Self::Other(what) => Err(bad_value(name, format_args!("{what}, not an integer (epoch ms)"))),
+            Self::Integer(time) => crate::check_event_time(name, time),
+            other => Err(other.no_integer(name)),
         }
     }
 
@@ -257,7 +313,16 @@ impl LongField {
             Self::Integer(value) => i32::try_from(value)
                 .map(Some)
                 .map_err(|_| bad_value(name, format_args!("{value}, beyond a 32-bit integer"))),
-            Self::Other(what) => Err(bad_value(name, format_args!("{what}, not an integer"))),
+            other => Err(other.no_integer(name)),
+        }
+    }
+
+    fn no_integer(&self, name: &str) -> Rejection {
+        match self {
+            Self::Absent => bad_value(name, ABSENT),
+            Self::Integer(value) => bad_value(name, value),
+            Self::Number(number, fault) => bad_value(name, format_args!("{number:e}, {fault}; an integer is expected")),
+            Self::Other(what) => bad_value(name, format_args!("{what}, not an integer")),
         }
     }
 }
@@ -273,7 +338,14 @@ impl<'de> Deserialize<'de> for LongField {
                 Ok(LongField::Integer(value))
             }
             fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-                Ok(i64::try_from(value).map_or(LongField::Other("a number beyond 64 bits"), LongField::Integer))
+                let beyond = LongField::Number(value as f64, "beyond a 64-bit integer");
+                Ok(i64::try_from(value).map_or(beyond, LongField::Integer))
+            }
+            fn visit_f32<E>(self, value: f32) -> Result<Self::Value, E> {
+                Ok(LongField::of_float(value))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+                Ok(LongField::of_double(value))
             }
             visit_otherwise! { null => LongField::Absent; other => LongField::Other; }
             visit_no_text! { LongField::Other }
@@ -338,6 +410,7 @@ impl<'de> Deserialize<'de> for VectorField {
             }
             visit_otherwise! { null => VectorField::Absent; other => VectorField::Other; }
             visit_no_integer! { VectorField::Other }
+            visit_no_float! { VectorField::Other }
             visit_no_text! { VectorField::Other }
         }
 

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::datum::Datum;
-use crate::field::{Input, Limits, LongField, SymbolField, Symbolic, TextField};
-use crate::{Rejection, Text};
+use crate::field::{Input, Limits, LongField, SymbolField, Symbolic, TextField, check_entity};
+use crate::{EVENT_TIMES, Rejection, Text};
 
 /// What happened between user and item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -65,7 +65,7 @@ pub struct Interaction<'a> {
     pub item_type: Option<Text<'a>>,
     /// Place in the list.
     pub position: Option<i32>,
-    /// When it happened, epoch ms; never negative in a checked record.
+    /// When it happened, epoch ms; one of [`EVENT_TIMES`] in a checked record.
     pub event_time: i64,
 }
 
@@ -109,8 +109,10 @@ impl Input for Interaction<'static> {
 
     const TIMES: &'static [&'static str] = &["event_time"];
 
-    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits) -> Result<Self::Of<'a>, Rejection> {
-        // missing_field, empty_key, bad_value, in this order
+    const ENTITY: Option<&'static str> = Some("session_id");
+
+    fn check<'a>(raw: Self::Raw<'a>, limits: &Limits<'_>) -> Result<Self::Of<'a>, Rejection> {
+        // missing_field, empty_key, bad_key, bad_value, in this order
         let session_id = raw.session_id.required("session_id")?;
         let event_id = raw.event_id.required("event_id")?;
         let user_id = raw.user_id.required("user_id")?;
@@ -118,7 +120,7 @@ impl Input for Interaction<'static> {
         let kind = raw.kind.required("kind")?;
         let domain = raw.domain.required("domain")?;
         let event_time = raw.event_time.required("event_time")?;
-        crate::field::check_key("session_id", &session_id)?;
+        check_entity::<Self>(&session_id, limits)?;
         Ok(Interaction {
             event_time: event_time.time("event_time")?,
             kind: kind.known("kind")?,
@@ -137,7 +139,7 @@ impl Input for Interaction<'static> {
         })
     }
 
-    fn read_own<'a>(datum: &'a [u8], _limits: &Limits) -> Option<Self::Of<'a>> {
+    fn read_own<'a>(datum: &'a [u8], limits: &Limits<'_>) -> Option<Self::Of<'a>> {
         let mut datum = Datum::new(datum);
         // evaluated in this order, the schema's
         let record = Interaction {
@@ -156,6 +158,7 @@ impl Input for Interaction<'static> {
             position: datum.nullable(|datum| i32::try_from(datum.long()?).ok())?,
             event_time: datum.long()?,
         };
-        (datum.is_empty() && !record.session_id.is_empty() && record.event_time >= 0).then_some(record)
+        let is_good = datum.is_empty() && limits.key_is(&record.session_id) && EVENT_TIMES.contains(&record.event_time);
+        is_good.then_some(record)
     }
 }

@@ -5,7 +5,8 @@
 //!   All of them borrow their texts, from the bytes that they were decoded from or from whoever encodes them.
 //! - [`Decoder`]: bytes to a checked record or a [`Rejection`], for the hot path. [`Encoder`]: a record to bytes.
 //! - [`Registry`]: asks a Confluent-compatible schema registry, with a cache; [`SchemaLookup`] is what decoders see of it.
-//! - [`wire`]: the five bytes before each datum. [`dead_letter`]: the headers of refused records.
+//! - [`wire`]: the five bytes before each datum, and the headers that name schemas instead. [`dead_letter`]: the headers of
+//!   refused records. [`truncation`]: records that are handed on, cut to what their topic takes. [`names`]: how long names are.
 
 mod alert;
 mod avro;
@@ -16,14 +17,22 @@ mod decoder;
 mod domain_drift;
 mod embedding;
 mod encoder;
+mod event_time;
 mod field;
+mod headers;
+pub mod inspect;
 mod interaction;
+mod key;
 mod lookup;
+pub mod names;
 mod registry;
 mod rejection;
 mod rows;
+mod schema_graph;
 mod silence;
 mod text;
+pub mod truncation;
+mod walk;
 pub mod wire;
 mod writer_schema;
 
@@ -34,9 +43,12 @@ pub use decoder::{DecodeError, Decoder, DecoderConfig, Format};
 pub use domain_drift::DomainDrift;
 pub use embedding::{EmbeddingUpdated, EntityKind};
 pub use encoder::{EncodeError, Encoder};
+pub use event_time::{EVENT_TIMES, check_event_time};
 pub use field::Input;
+pub use headers::{Headers, NoHeaders};
 pub use interaction::{Interaction, InteractionKind};
-pub use lookup::{FixedSchemas, LookupError, SchemaLookup};
+pub use key::KeyRule;
+pub use lookup::{FixedSchemas, LookupError, RegisteredSchema, SchemaKind, SchemaLookup, SchemaRef};
 pub use registry::{Registry, RegistryConfig, RegistryError, subject};
 pub use rejection::{Reason, Rejection};
 pub use rows::{SessionEntropy, SessionFreshness};

@@ -15,11 +15,13 @@ pub enum Reason {
     MissingField,
     /// The key field is empty.
     EmptyKey,
+    /// The record's key is not the text of the key field.
+    BadKey,
     /// A field has a value that it cannot have.
     BadValue,
     /// A vector is empty, of another length than configured, not finite, or of norm 0.
     BadVector,
-    /// The event time lies too far ahead of the record's Kafka timestamp.
+    /// The event time lies too far ahead of the record's Kafka timestamp, or of the reader's clock.
     FutureTimestamp,
     /// The event time is at or below the partition's watermark.
     Late,
@@ -27,12 +29,13 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their checks.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Undecodable,
         Self::UnknownSchema,
         Self::TooLarge,
         Self::MissingField,
         Self::EmptyKey,
+        Self::BadKey,
         Self::BadValue,
         Self::BadVector,
         Self::FutureTimestamp,
@@ -48,6 +51,7 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::MissingField => "missing_field",
             Self::EmptyKey => "empty_key",
+            Self::BadKey => "bad_key",
             Self::BadValue => "bad_value",
             Self::BadVector => "bad_vector",
             Self::FutureTimestamp => "future_timestamp",
@@ -80,12 +84,30 @@ pub struct Rejection {
     pub message: String,
     /// Whether something outside of the record decided (the registry): asked again, it could answer otherwise.
     pub outside: bool,
+    /// Whether the event time lies outside of [`EVENT_TIMES`](crate::EVENT_TIMES): such records are counted apart.
+    pub out_of_time: bool,
 }
 
 impl Rejection {
     /// A refusal that the record alone decides.
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), outside: false }
+        Self { reason, message: message.into(), outside: false, out_of_time: false }
     }
+
+    /// A refusal that something outside of the record decides.
+    #[must_use]
+    pub fn by_outside(reason: Reason, message: impl Into<String>) -> Self {
+        Self { outside: true, ..Self::new(reason, message) }
+    }
+}
+
+/// Bytes of the input that a message shows at most.
+const EXCERPT_BYTES: usize = 64;
+
+/// The beginning of what the input holds, quoted, for a message: however long that is, and whatever is in it.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(EXCERPT_BYTES)];
+    let quoted = format!("{:?}", String::from_utf8_lossy(shown));
+    if shown.len() == bytes.len() { quoted } else { format!("{quoted}… ({} bytes)", bytes.len()) }
 }

@@ -125,7 +125,7 @@ impl Input for SessionFreshness<'static> {
 
     const TIMES: &'static [&'static str] = &["window_start", "window_end"];
 
-    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits) -> Result<Self::Of<'a>, Rejection> {
+    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits<'_>) -> Result<Self::Of<'a>, Rejection> {
         check_key("session_id", &raw.session_id)?;
         Ok(raw)
     }
@@ -138,7 +138,7 @@ impl Input for SessionEntropy<'static> {
 
     const TIMES: &'static [&'static str] = &["window_start", "window_end"];
 
-    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits) -> Result<Self::Of<'a>, Rejection> {
+    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits<'_>) -> Result<Self::Of<'a>, Rejection> {
         Ok(raw)
     }
 }

@@ -33,7 +33,7 @@ impl Input for Silence<'static> {
 
     const TIMES: &'static [&'static str] = &["starts_at", "ends_at"];
 
-    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits) -> Result<Self::Of<'a>, Rejection> {
+    fn check<'a>(raw: Self::Raw<'a>, _limits: &Limits<'_>) -> Result<Self::Of<'a>, Rejection> {
         check_key("id", &raw.id)?;
         Ok(raw)
     }

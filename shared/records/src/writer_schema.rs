@@ -1,9 +1,11 @@
 //! A writer's schema, judged once against the record that is read.
 
 use serde_avro_fast::Schema;
-use serde_avro_fast::schema::{LogicalType, RegularType, SchemaMut};
+use serde_avro_fast::schema::{LogicalType, RegularType};
 
-use crate::{Input, Reason, Rejection};
+use crate::schema_graph;
+use crate::walk::{self, Cost, Walked};
+use crate::{Input, Reason, RegisteredSchema, Rejection, SchemaKind, SchemaRef};
 
 /// A schema that a producer wrote with.
 #[derive(Debug)]
@@ -13,6 +15,7 @@ pub(crate) struct WriterSchema {
     pub(crate) is_own: bool,
     /// The first required field that it does not have.
     pub(crate) missing: Option<&'static str>,
+    cost: Cost,
 }
 
 impl WriterSchema {
@@ -20,9 +23,16 @@ impl WriterSchema {
     ///
     /// # Errors
     /// Where nothing that is written with it can be read as `R`; holds for every record of that schema.
-    pub(crate) fn parse<R: Input>(id: i32, text: &str) -> Result<Self, Rejection> {
+    pub(crate) fn parse<R: Input>(id: SchemaRef, registered: &RegisteredSchema) -> Result<Self, Rejection> {
         let undecodable = |what: String| Rejection::new(Reason::Undecodable, format!("schema {id} {what}"));
-        let schema: SchemaMut = text.parse().map_err(|error| undecodable(format!("cannot be parsed: {error}")))?;
+        if let SchemaKind::Other(kind) = &registered.kind {
+            let kind: String = kind.chars().take(32).collect();
+            return Err(undecodable(format!(
+                "is of kind {kind:?}; records are read that are written with one of kind AVRO"
+            )));
+        }
+        let schema = schema_graph::parse(&registered.text, &registered.references)
+            .map_err(|error| undecodable(format!("cannot be parsed: {error}")))?;
         let RegularType::Record(record) = &schema.root().type_ else {
             return Err(undecodable("is no record".to_owned()));
         };
@@ -36,15 +46,36 @@ impl WriterSchema {
             }
         }
         let missing = R::REQUIRED.iter().copied().find(|name| !record.fields.iter().any(|field| field.name == **name));
+        let cost = walk::judge(&schema).map_err(|error| undecodable(format!("cannot be used: {error}")))?;
         let schema = schema.freeze().map_err(|error| undecodable(format!("cannot be used: {error}")))?;
         // Of the canonical form, which leaves out logical types: those that matter are checked above.
         let is_own = schema.rabin_fingerprint() == R::schema().rabin_fingerprint();
-        Ok(Self { schema, is_own, missing })
+        Ok(Self { schema, is_own, missing, cost })
+    }
+
+    /// Refuses a datum that holds more values than its bytes pay for.
+    #[inline]
+    pub(crate) fn check_cost(&self, id: SchemaRef, datum: &[u8]) -> Result<(), Rejection> {
+        let Cost::Walked(walk) = &self.cost else { return Ok(()) };
+        let bytes = datum.len();
+        let message = match walk.walk(datum) {
+            Walked::Within(_) => return Ok(()),
+            Walked::Beyond => {
+                let most = walk::budget(bytes);
+                format!(
+                    "no datum of schema {id}: its {bytes} bytes hold more than {most} values, most of which take no bytes"
+                )
+            }
+            Walked::Block => {
+                format!("no datum of schema {id}: a block of an array or map has another length than it says")
+            }
+        };
+        Err(Rejection::new(Reason::Undecodable, message))
     }
 }
 
 /// Microseconds taken for milliseconds would be times in a far future: better no time at all.
-fn check_time(id: i32, field: &str, logical: Option<&LogicalType>) -> Result<(), Rejection> {
+fn check_time(id: SchemaRef, field: &str, logical: Option<&LogicalType>) -> Result<(), Rejection> {
     match logical.map(LogicalType::as_str) {
         None | Some("timestamp-millis" | "local-timestamp-millis") => Ok(()),
         Some(other) => Err(Rejection::new(

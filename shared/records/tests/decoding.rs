@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use records::{
-    AvroRecord, DecodeError, Decoder, DecoderConfig, EmbeddingUpdated, Encoder, FixedSchemas, Interaction,
-    InteractionKind, LookupError, Reason, Rejection, SchemaLookup, SessionEntropy, Text, wire,
+    AvroRecord, DecodeError, Decoder, DecoderConfig, EVENT_TIMES, EmbeddingUpdated, Encoder, FixedSchemas, Interaction,
+    InteractionKind, KeyRule, LookupError, Reason, RegisteredSchema, Rejection, SchemaLookup, SchemaRef,
+    SessionEntropy, Text, wire,
 };
 
 use support::{as_json, click, decoder, decoder_with, encoded, json_decoder, reason, rejected};
@@ -60,7 +61,10 @@ fn a_length_that_lies_is_undecodable() {
     assert_eq!(reason(decoder().decode(None, Some(&value))), Reason::Undecodable);
 
     let lookup = FixedSchemas::default().with(1, EmbeddingUpdated::SCHEMA);
-    let mut decoder = Decoder::<EmbeddingUpdated<'static>>::new(DecoderConfig::default(), Box::new(lookup));
+    let mut decoder = Decoder::<EmbeddingUpdated<'static>>::new(
+        DecoderConfig { key: KeyRule::Ignore, ..DecoderConfig::default() },
+        Box::new(lookup),
+    );
     // empty texts, the first symbol, then a vector of 2^62 numbers
     let value = [wire::header(1).as_slice(), &[0; 5], &lie, &[0; 16]].concat();
     assert_eq!(reason(decoder.decode(None, Some(&value))), Reason::Undecodable);
@@ -76,12 +80,12 @@ fn an_unknown_schema_is_told_as_decided_outside() {
 
 /// Answers from a list, and counts the questions.
 struct Scripted {
-    answers: Mutex<Vec<Result<Arc<str>, LookupError>>>,
+    answers: Mutex<Vec<Result<RegisteredSchema, LookupError>>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl SchemaLookup for Scripted {
-    fn schema(&self, _: i32) -> Result<Arc<str>, LookupError> {
+    fn schema(&self, _: SchemaRef) -> Result<RegisteredSchema, LookupError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.answers.lock().unwrap().remove(0)
     }
@@ -91,12 +95,15 @@ impl SchemaLookup for Scripted {
 fn a_schema_is_asked_for_once_and_an_unknown_or_unanswered_one_again() {
     let asked = Arc::new(AtomicUsize::new(0));
     let answers = vec![
-        Err(LookupError::Unavailable { id: 1, message: "down".to_owned() }),
-        Err(LookupError::Unknown { id: 1 }),
-        Ok(Interaction::SCHEMA.into()),
+        Err(LookupError::Unavailable { schema: SchemaRef::Id(1), message: "down".to_owned() }),
+        Err(LookupError::Unknown { schema: SchemaRef::Id(1), message: "404".to_owned() }),
+        Ok(RegisteredSchema::avro(Interaction::SCHEMA)),
     ];
     let lookup = Scripted { answers: Mutex::new(answers), asked: asked.clone() };
-    let mut decoder = Decoder::<Interaction<'static>>::new(DecoderConfig::default(), Box::new(lookup));
+    let mut decoder = Decoder::<Interaction<'static>>::new(
+        DecoderConfig { key: KeyRule::Ignore, ..DecoderConfig::default() },
+        Box::new(lookup),
+    );
     let value = encoded(&click());
     let no_answer = decoder.decode(None, Some(&value)).unwrap_err();
     assert!(matches!(no_answer, DecodeError::NoAnswer(LookupError::Unavailable { .. })), "{no_answer:?}");
@@ -110,7 +117,7 @@ fn a_schema_is_asked_for_once_and_an_unknown_or_unanswered_one_again() {
 #[test]
 fn key_and_value_together_are_measured_and_only_what_decodes_is_too_large() {
     let value = encoded(&click());
-    let config = DecoderConfig { max_record_bytes: value.len() + 3, ..DecoderConfig::default() };
+    let config = DecoderConfig { max_record_bytes: value.len() + 3, key: KeyRule::Ignore, ..DecoderConfig::default() };
     let lookup = FixedSchemas::default().with(1, Interaction::SCHEMA);
     let mut decoder = Decoder::<Interaction<'static>>::new(config, Box::new(lookup));
     assert!(decoder.decode(Some(b"s-1"), Some(&value)).is_ok());
@@ -134,11 +141,24 @@ fn two_megabytes_are_too_large_by_default() {
 }
 
 #[test]
-fn empty_keys_and_negative_times_are_refused() {
+fn empty_keys_and_times_outside_of_their_range_are_refused() {
     let with = |record: Interaction<'static>| rejected(decoder().decode(None, Some(&encoded(&record))));
     assert_eq!(with(Interaction { session_id: "".into(), ..click() }).reason, Reason::EmptyKey);
     let negative = with(Interaction { event_time: -1, ..click() });
-    assert_eq!(negative, Rejection::new(Reason::BadValue, "event_time is -1: a time in epoch ms is not negative"));
+    let message = "event_time is -1: a time in epoch ms is not negative";
+    assert_eq!(negative, Rejection { out_of_time: true, ..Rejection::new(Reason::BadValue, message) });
+    // 2299-12-31T23:59:59.999Z
+    let last = 10_413_791_999_999;
+    for event_time in [last + 1, 32_503_680_000_000, i64::MAX, i64::MIN] {
+        let record = Interaction { event_time, ..click() };
+        let text = as_json(&record).to_string();
+        for refused in [with(record), rejected(json_decoder().decode(None, Some(text.as_bytes())))] {
+            assert_eq!((refused.reason, refused.out_of_time), (Reason::BadValue, true), "{event_time}");
+            assert!(refused.message.contains(&event_time.to_string()), "{}", refused.message);
+        }
+    }
+    let newest = Interaction { event_time: last, ..click() };
+    assert_eq!(decoder().decode(None, Some(&encoded(&newest))).unwrap(), newest);
     assert_eq!(with(Interaction { session_id: "".into(), event_time: -1, ..click() }).reason, Reason::EmptyKey);
     let zero = Interaction { event_time: 0, user_id: "".into(), domain: "".into(), ..click() };
     assert_eq!(decoder().decode(None, Some(&encoded(&zero))).unwrap(), zero);
@@ -165,7 +185,7 @@ prop_compose! {
         session in any_text().prop_filter("a key", |text| !text.is_empty()),
         optionals in prop::collection::vec(prop::option::of(any_text()), 6),
         position in any::<Option<i32>>(),
-        event_time in 0..=i64::MAX,
+        event_time in EVENT_TIMES,
         kind in 0..4_usize,
     ) -> Interaction<'static> {
         let text = |index: usize| Text::from(texts[index].clone());
@@ -226,7 +246,7 @@ proptest! {
             }
         }
         let lookup = FixedSchemas::default().with(1, EmbeddingUpdated::SCHEMA);
-        let mut embeddings = Decoder::<EmbeddingUpdated<'static>>::new(DecoderConfig::default(), Box::new(lookup));
+        let mut embeddings = Decoder::<EmbeddingUpdated<'static>>::new(DecoderConfig { key: KeyRule::Ignore, ..DecoderConfig::default() }, Box::new(lookup));
         let _ = embeddings.decode(None, Some(&value));
         let lookup = FixedSchemas::default().with(1, SessionEntropy::SCHEMA);
         let mut rows = Decoder::<SessionEntropy<'static>>::new(DecoderConfig::default(), Box::new(lookup));

@@ -10,7 +10,8 @@ use apache_avro::types::Value as AvroValue;
 use apache_avro::writer::datum::GenericDatumWriter;
 use records::{
     Alert, AvroRecord, CosineDecay, DecayRate, Decoder, DecoderConfig, DomainDrift, EmbeddingUpdated, Encoder,
-    FixedSchemas, Input, Interaction, RetrainRequest, SCHEMAS, SessionEntropy, SessionFreshness, Silence, wire,
+    FixedSchemas, Input, Interaction, KeyRule, RetrainRequest, SCHEMAS, SessionEntropy, SessionFreshness, Silence,
+    wire,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -60,7 +61,10 @@ macro_rules! examples_agree {
                 let datum = encode_with_apache(&schema, &json);
 
                 let lookup = FixedSchemas::default().with(7, $record::SCHEMA);
-                let mut decoder = Decoder::<$record<'static>>::new(DecoderConfig::default(), Box::new(lookup));
+                let mut decoder = Decoder::<$record<'static>>::new(
+                    DecoderConfig { key: KeyRule::Ignore, ..DecoderConfig::default() },
+                    Box::new(lookup),
+                );
                 let value = framed(7, &datum);
                 assert_eq!(decoder.decode(None, Some(&value)).unwrap(), expected, "{file}: decoded");
 
@@ -72,7 +76,8 @@ macro_rules! examples_agree {
                 let resolved = AvroValue::try_from(json).unwrap().resolve(&schema).unwrap();
                 assert_eq!(reread, resolved, "{file}: read by apache-avro");
 
-                let config = DecoderConfig { format: records::Format::Json, ..DecoderConfig::default() };
+                let config =
+                    DecoderConfig { format: records::Format::Json, key: KeyRule::Ignore, ..DecoderConfig::default() };
                 let mut decoder = Decoder::<$record<'static>>::new(config, Box::new(FixedSchemas::default()));
                 assert_eq!(decoder.decode(None, Some(text.as_bytes())).unwrap(), expected, "{file}: as JSON");
             }

@@ -1,11 +1,12 @@
 //! The command line that all workers share.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
 
 /// Options of every worker; flatten them into the worker's own `clap::Parser`.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Default)]
 pub struct Arguments {
     /// Configuration file in TOML.
     ///
@@ -19,7 +20,7 @@ pub struct Arguments {
     /// The key is dotted, the value is TOML or else taken as text:
     /// --set window=10m --set kafka.brokers=broker-1:9092 --set 'dimensions=["domain"]'.
     /// Arrays, and tables that are a choice (with a `kind`) or free-form, replace the default whole. As environment
-    /// variables: RECWATCH_WINDOW=10m, RECWATCH_KAFKA__BROKERS=broker-1:9092. Passwords belong into the environment or the
+    /// variables: RECWATCH_WINDOW=10m, RECWATCH_KAFKA__BROKERS=broker-1:9092; keys of other workers have no effect there. Passwords belong into the environment or the
     /// file: a command line can be read by other users of the machine.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
@@ -46,4 +47,14 @@ pub struct Arguments {
     /// source changed. The next start reads the source from its beginning.
     #[arg(long)]
     pub reset_state: bool,
+}
+
+impl fmt::Debug for Arguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Values may be passwords.
+        f.debug_struct("Arguments")
+            .field("config", &self.config)
+            .field("sets", &self.sets.len())
+            .finish_non_exhaustive()
+    }
 }

@@ -6,9 +6,11 @@
 //! - an empty table is *free-form*: any key may stand in it.
 //! - a table of choices alone is *named*: more of them may be added under other names.
 
+mod foreign;
 mod layers;
 mod loading;
 mod problems;
+mod secrets;
 mod sources;
 mod suggestion;
 mod tree;
@@ -16,8 +18,8 @@ mod types;
 
 pub use loading::{Loaded, load};
 pub use problems::{Origin, Problem, Problems, Validate};
+pub(crate) use secrets::is_sensitive;
 pub use sources::Sources;
-pub(crate) use tree::is_sensitive;
 
 /// Joins a worker's own keys and the sections that it uses into its default configuration.
 ///

@@ -1,5 +1,8 @@
 //! `/metrics`, `/healthz` and `/readyz`, on a thread of their own so that a busy worker still answers.
 
+mod connections;
+mod door;
+
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
@@ -48,11 +51,7 @@ impl HttpServer {
             runtime.block_on(async {
                 // Until told to stop. Connections that are still open then are cut: nobody waits for a scrape.
                 tokio::select! {
-                    result = axum::serve(listener, routes).into_future() => {
-                        if let Err(error) = result {
-                            tracing::error!(%error, "the HTTP server ended");
-                        }
-                    }
+                    () = door::serve(listener, routes) => {}
                     _ = stopped => {}
                 }
             });

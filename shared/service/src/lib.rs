@@ -59,27 +59,36 @@
 
 mod arguments;
 mod configuration;
+mod failpoints;
 mod health;
+mod heartbeat;
 mod http;
 mod latency;
 mod logging;
 mod metrics;
 mod process;
+mod retry_after;
 mod run;
 pub mod sections;
 mod shutdown;
 mod signals;
 mod throttle;
 mod types;
+mod waits;
+mod watchdog;
 
 pub use arguments::Arguments;
 pub use configuration::{Loaded, Origin, Problem, Problems, Sources, Validate, defaults, load};
+pub use failpoints::crash_point;
 pub use health::{Condition, Health};
+pub use heartbeat::{Activity, Heartbeat, Heartbeats};
 pub use http::HttpServer;
 pub use latency::LatencyHistogram;
 pub use metrics::Metrics;
+pub use retry_after::retry_after;
 pub use run::{Context, Program, Settings, run};
 pub use sections::{GroupProtocol, Http, Kafka, Log, Registry};
 pub use shutdown::Shutdown;
 pub use throttle::Throttle;
-pub use types::{HttpUrl, HumanDuration, Secret, Size};
+pub use types::{HttpUrl, HttpUrls, HumanDuration, Secret, Size};
+pub use waits::{Wait, WaitReason, Waits};

@@ -6,7 +6,9 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::health::Health;
 use crate::process::ProcessCollector;
+use crate::watchdog::HealthCollector;
 
 /// The registry that `/metrics` prints. Clones share it; every name in it begins with `recwatch_`.
 #[derive(Clone, Debug)]
@@ -20,12 +22,13 @@ impl Metrics {
         Self { registry: Arc::new(Mutex::new(Registry::with_prefix("recwatch"))) }
     }
 
-    /// With what every process tells about itself: name, version, CPU time, memory.
-    pub(crate) fn of_process(name: &str, version: &str) -> Self {
+    /// With what every process shows of itself: name, version, CPU time, memory, what waits in it and what hangs.
+    pub(crate) fn of_process(name: &str, version: &str, health: &Health) -> Self {
         let mut registry = Registry::with_prefix("recwatch");
         let labels = vec![("worker", name.to_owned()), ("version", version.to_owned())];
         registry.register("build", "Which worker this is, and its version", Info::new(labels));
         registry.register_collector(Box::new(ProcessCollector::new()));
+        registry.register_collector(Box::new(HealthCollector(health.clone())));
         Self { registry: Arc::new(Mutex::new(registry)) }
     }
 

@@ -12,7 +12,7 @@ use crate::http::HttpServer;
 use crate::metrics::Metrics;
 use crate::sections::{Http, Log};
 use crate::shutdown::Shutdown;
-use crate::{logging, signals};
+use crate::{failpoints, logging, signals, watchdog};
 
 /// Exit code where the work failed.
 const FAILURE: u8 = 1;
@@ -55,16 +55,18 @@ pub struct Context<T> {
 
 impl<T: Settings> Context<T> {
     /// Starts the HTTP server on `http.listen`; keep what it returns. Not called by commands that do one thing and exit.
+    /// From here to [`Shutdown::started`] a signal ends the process at once, and well.
     ///
     /// Errors: the address cannot be bound.
     pub fn serve(&self) -> anyhow::Result<HttpServer> {
+        self.shutdown.starts();
         HttpServer::start(self.settings.http().listen, self.health.clone(), self.metrics.clone(), self.shutdown.clone())
     }
 }
 
 /// Runs a worker: does what the command line asks, or loads the configuration and hands over to `work`.
 ///
-/// Exit codes: 0 it ended well; 1 it failed, or did not end in time after a signal; 2 the configuration is bad, also
+/// Exit codes: 0 it ended well, also by a signal while it started; 1 it failed, or did not end in time after a signal; 2 the configuration is bad, also
 /// where `work` returns an error that is or was caused by [`Problems`].
 pub fn run<T: Settings>(
     program: &Program<'_>,
@@ -90,25 +92,42 @@ pub fn run<T: Settings>(
         }
     };
     if arguments.check_config {
+        if !loaded.ignored_variables.is_empty() {
+            println!("of other workers, without effect here: {}", loaded.ignored_variables.join(", "));
+        }
         println!("the configuration is good");
         return ExitCode::SUCCESS;
     }
     logging::start(loaded.settings.log());
+    let _armed = failpoints::arm();
     tracing::info!(worker = program.name, version = program.version, changed = %loaded.describe_changes(), "starting");
+    if !loaded.ignored_variables.is_empty() {
+        let variables = loaded.ignored_variables.join(", ");
+        tracing::info!(variables, "environment variables of other workers have no effect here");
+    }
 
+    let http = loaded.settings.http();
+    let health = Health::new().with_limits(http.max_wait.as_duration(), http.max_silence.as_duration());
     let context = Context {
+        metrics: Metrics::of_process(program.name, program.version, &health),
         settings: loaded.settings,
         arguments: arguments.clone(),
         shutdown: Shutdown::new(),
-        health: Health::new(),
-        metrics: Metrics::of_process(program.name, program.version),
+        health,
     };
-    if let Err(error) = signals::watch(context.shutdown.clone()) {
+    if let Err(error) = signals::watch(context.shutdown.clone()).and_then(|()| watchdog::watch(context.health.clone()))
+    {
         return fail(&error);
     }
+    let shutdown = context.shutdown.clone();
     match work(context) {
         Ok(()) => {
             tracing::info!("ended");
+            ExitCode::SUCCESS
+        }
+        // what it waited for was given up because of the request
+        Err(error) if shutdown.requested() && shutdown.is_starting() => {
+            tracing::info!("ended while starting: {error:#}");
             ExitCode::SUCCESS
         }
         Err(error) => match error.downcast_ref::<Problems>() {

@@ -9,6 +9,9 @@ use tokio::sync::watch;
 /// How long a worker may take to finish its batch, commit and leave its group, unless configured otherwise.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 
+/// In place of a time.
+const NEVER: u64 = u64::MAX;
+
 /// A request to end that many parts watch. Clones share it; once requested, it stays so.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
@@ -18,6 +21,10 @@ pub struct Shutdown {
 #[derive(Debug)]
 struct Inner {
     requested: AtomicBool,
+    /// When, in milliseconds from `origin`; [`NEVER`] before.
+    requested_millis: AtomicU64,
+    origin: Instant,
+    starting: AtomicBool,
     deadline_millis: AtomicU64,
     /// Pairs with `changed` for threads; `notify` is the same news for async tasks.
     gate: Mutex<()>,
@@ -36,6 +43,9 @@ impl Shutdown {
     pub fn new() -> Self {
         let inner = Inner {
             requested: AtomicBool::new(false),
+            requested_millis: AtomicU64::new(NEVER),
+            origin: Instant::now(),
+            starting: AtomicBool::new(false),
             deadline_millis: AtomicU64::new(u64::try_from(DEFAULT_DEADLINE.as_millis()).unwrap_or(u64::MAX)),
             gate: Mutex::new(()),
             changed: Condvar::new(),
@@ -48,6 +58,8 @@ impl Shutdown {
     pub fn request(&self) {
         {
             let _gate = self.inner.gate.lock().unwrap_or_else(PoisonError::into_inner);
+            let millis = u64::try_from(self.inner.origin.elapsed().as_millis()).unwrap_or(NEVER - 1);
+            let _ = self.inner.requested_millis.compare_exchange(NEVER, millis, Ordering::Relaxed, Ordering::Relaxed);
             self.inner.requested.store(true, Ordering::Release);
         }
         self.inner.changed.notify_all();
@@ -57,6 +69,27 @@ impl Shutdown {
     /// Whether the end was asked for. As cheap as reading a bool: for hot loops.
     pub fn requested(&self) -> bool {
         self.inner.requested.load(Ordering::Acquire)
+    }
+
+    /// Whether the end was asked for at least `limit` ago: a last attempt that has not succeeded by then is given up.
+    pub fn is_overdue(&self, limit: Duration) -> bool {
+        let asked = self.inner.requested_millis.load(Ordering::Relaxed);
+        asked != NEVER && self.inner.origin.elapsed() >= Duration::from_millis(asked).saturating_add(limit)
+    }
+
+    /// The process waits for what it needs (brokers, schemas, tables), and has begun nothing that has to be brought to an end:
+    /// until [`started`](Self::started), a request ends it at once.
+    pub(crate) fn starts(&self) {
+        self.inner.starting.store(true, Ordering::Relaxed);
+    }
+
+    /// The process begins its work: from now on it ends in good order. To be called when all that it needs is there.
+    pub fn started(&self) {
+        self.inner.starting.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_starting(&self) -> bool {
+        self.inner.starting.load(Ordering::Relaxed)
     }
 
     /// Resolves once the end is asked for. Cancel-safe.

@@ -1,9 +1,14 @@
 //! SIGTERM and SIGINT become a [`Shutdown`]; a second one, or the deadline, ends the process at once.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::shutdown::Shutdown;
+
+/// How long a process that starts may take to notice a request by itself: what it waits in may not be interruptible.
+const START_GRACE: Duration = Duration::from_secs(1);
 
 /// Watches on a thread of its own, for the rest of the process's life.
 ///
@@ -24,13 +29,27 @@ pub(crate) fn watch(shutdown: Shutdown) -> anyhow::Result<()> {
                 }
                 () = shutdown.wait() => {}
             }
-            tokio::select! {
-                name = either(&mut terminate, &mut interrupt) => tracing::error!(signal = name, "ended at once by a second signal"),
+            let while_starting = async {
+                tokio::time::sleep(START_GRACE).await;
+                if !shutdown.is_starting() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let code = tokio::select! {
+                name = either(&mut terminate, &mut interrupt) => {
+                    tracing::error!(signal = name, "ended at once by a second signal");
+                    1
+                }
+                () = while_starting => {
+                    tracing::info!("ended while starting: there was nothing to bring to an end");
+                    0
+                }
                 () = tokio::time::sleep(shutdown.deadline()) => {
                     tracing::error!(deadline = ?shutdown.deadline(), "not ended within the deadline: ended by force");
+                    1
                 }
-            }
-            std::process::exit(1);
+            };
+            std::process::exit(code);
         });
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(watch).context("starting the signal thread")?;

@@ -101,6 +101,15 @@ fn sigterm_and_sigint_end_a_worker_in_good_order_with_exit_code_0() {
 }
 
 #[test]
+fn a_worker_that_still_waits_for_what_it_needs_ends_at_once_with_exit_code_0() {
+    for behaviour in ["behaviour=start", "behaviour=start_and_give_up"] {
+        let mut running = Running::start(&["--set", behaviour, "--set", "deadline=1h"]);
+        running.signal("TERM");
+        assert_eq!(running.wait().code(), Some(0), "{behaviour}");
+    }
+}
+
+#[test]
 fn a_second_signal_ends_a_hanging_worker_at_once_with_exit_code_1() {
     let mut running = Running::start(&["--set", "behaviour=hang", "--set", "deadline=1h"]);
     running.signal("TERM");
@@ -143,6 +152,10 @@ fn health_readiness_and_metrics_are_served_over_http() {
     assert!(value("recwatch_process_resident_memory_bytes") > 100_000.0);
     assert!(value("recwatch_process_resident_memory_peak_bytes") >= value("recwatch_process_resident_memory_bytes"));
     assert!(value("recwatch_process_cpu_seconds_total") < 60.0);
+    for reason in ["restore", "schema", "clickhouse", "brokers"] {
+        assert_eq!(value(&format!("recwatch_waiting_partitions{{reason=\"{reason}\"}}")), 0.0);
+        assert_eq!(value(&format!("recwatch_longest_wait_seconds{{reason=\"{reason}\"}}")), 0.0);
+    }
     assert!(body.ends_with("# EOF\n"));
     assert_eq!(running.get("/nowhere").0, 404);
 }

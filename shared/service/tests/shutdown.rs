@@ -30,3 +30,11 @@ fn a_pause_lasts_its_time_if_nobody_asks_for_the_end() {
     assert!(!Shutdown::new().wait_timeout(Duration::from_millis(20)));
     assert!(start.elapsed() >= Duration::from_millis(20));
 }
+
+#[test]
+fn a_last_attempt_is_overdue_only_after_the_end_was_asked_for() {
+    let shutdown = Shutdown::new();
+    assert!(!shutdown.is_overdue(Duration::ZERO));
+    shutdown.request();
+    assert!(shutdown.is_overdue(Duration::ZERO) && !shutdown.is_overdue(Duration::from_secs(3600)));
+}

@@ -1,6 +1,7 @@
 //! Bytes of summaries and snapshots: LEB128 integers (signed ones zigzag) and byte strings with their length in front.
 
 use streaming::operator::RestoreError;
+use streaming::window::is_computable;
 
 /// Appends an unsigned integer.
 pub fn put(into: &mut Vec<u8>, mut value: u128) {
@@ -152,6 +153,19 @@ impl<'a> Reader<'a> {
     /// Where the bytes are none.
     pub fn i64(&mut self) -> Result<i64, RestoreError> {
         i64::try_from(self.signed()?).map_err(|_| damaged("an integer is too large"))
+    }
+
+    /// Reads a time in epoch ms: an event's, a watermark, or a window's end.
+    ///
+    /// # Errors
+    /// Where the bytes are none, or it lies where no such time does: arithmetic with those that are read needs no care.
+    pub fn time(&mut self) -> Result<i64, RestoreError> {
+        let time = self.i64()?;
+        if is_computable(time) {
+            Ok(time)
+        } else {
+            Err(RestoreError(format!("{time} is no time of an event or window")))
+        }
     }
 
     /// Reads a fixed number of bytes.

@@ -4,38 +4,7 @@ use serde::Deserialize;
 use service::{GroupProtocol, HumanDuration, Problems, Size, Validate};
 
 /// The `[runtime]` section as a commented TOML text with the defaults.
-pub const DEFAULTS: &str = r#"
-[runtime]
-# Name of this instance, unique among the instances of the worker: a restarted instance under the same name ends what
-# its predecessor left open. Empty: the host's name.
-instance = ""
-# Group protocol: "consumer" (KIP-848, Kafka 4.0 or newer) or "classic" (static members, cooperative-sticky).
-protocol = "consumer"
-# Time between two commits when caught up, and behind a backlog.
-commit_interval = "200ms"
-backlog_commit_interval = "1s"
-# A task's snapshot is at most this old.
-snapshot_interval = "60s"
-# A partition pauses while its watermark is this far (event time) ahead of the slowest one.
-max_lead = "1h"
-# The broker ends a transaction that is open for longer.
-transaction_timeout = "10s"
-# Classic protocol only: a member that is silent for this long has left.
-session_timeout = "45s"
-# Partitions of the repartition topic, where this worker creates it: 1 carries far; more are for thousands of groups on
-# hundreds of source partitions.
-merge_partitions = 1
-# Output that waits for its commit, per thread; above it a thread pauses its partitions and keeps polling.
-max_pending = "64MiB"
-# Live state per instance; above it /readyz says so, with the keys and bytes.
-max_state = "8GiB"
-# A source record that is larger is bad input.
-max_record_bytes = "1MiB"
-# The largest record that source topics accept; dead letters of that size are handed on whole.
-max_source_record_bytes = "4MiB"
-# Replication factor of the topics that --create-topics creates; -1: the broker's default.
-replication_factor = -1
-"#;
+pub const DEFAULTS: &str = include_str!("runtime.toml");
 
 /// See [`DEFAULTS`] for the meaning of each key.
 #[derive(Debug, Clone, Deserialize)]
@@ -43,6 +12,7 @@ replication_factor = -1
 #[allow(missing_docs)]
 pub struct RuntimeConfig {
     pub instance: String,
+    pub group: String,
     pub protocol: GroupProtocol,
     pub commit_interval: HumanDuration,
     pub backlog_commit_interval: HumanDuration,

@@ -145,7 +145,35 @@ pub(crate) fn split_frames(bytes: &[u8], limit: usize) -> impl Iterator<Item = &
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+        // kinds of frames and short lengths often
+        prop::collection::vec(prop_oneof![2 => 0_u8..6, 1 => any::<u8>()], 0..300)
+    }
+
+    proptest! {
+        /// Somebody else's producer: each frame takes bytes, and shows no others than those that are there.
+        #[test]
+        fn no_bytes_make_reading_panic_or_last(bytes in any_bytes()) {
+            let mut shown = 0;
+            for frame in Frames::new(&bytes) {
+                shown += match frame {
+                    Ok(Frame::Summary { group, summary, .. }) => 17 + group.len() + summary.len(),
+                    Ok(Frame::Watermark { .. }) => 13,
+                    Ok(Frame::Command(command)) => 5 + command.len(),
+                    Ok(Frame::Groups { .. }) => 9,
+                    Err(_) => 0,
+                };
+            }
+            prop_assert!(shown <= bytes.len());
+            for limit in [1, 20, 1_000] {
+                prop_assert_eq!(split_frames(&bytes, limit).collect::<Vec<_>>().concat(), bytes.clone());
+            }
+        }
+    }
 
     #[test]
     fn runs_are_cut_between_frames_and_lose_nothing() {

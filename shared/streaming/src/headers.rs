@@ -1,14 +1,15 @@
 //! Kafka headers: those of a record, and in one flat buffer, as [`OutputBuffer`](crate::output::OutputBuffer) keeps them.
 //!
-//! Layout, little endian, per header: `name length: u16, name, value length: u32 (all ones: null), value`.
+//! Layout, little endian, per header: `name length: u32, name, value length: u32 (all ones: null), value`.
+
+use records::truncation::Header;
+
+use std::ffi::CStr;
 
 const NULL: u32 = u32::MAX;
 
-/// The headers of a record. They are taken apart only when somebody asks, since few do.
-pub trait Headers {
-    /// The value of the last header of that name; `None` where there is none, or it has none.
-    fn last(&self, name: &str) -> Option<&[u8]>;
-
+/// The headers of a record, which can be handed on with it.
+pub trait Headers: records::Headers {
     /// Appends all of them in the layout of [this module](self).
     fn write(&self, into: &mut Vec<u8>);
 }
@@ -20,11 +21,13 @@ pub struct Flat<'a>(pub &'a [u8]);
 /// No headers.
 pub const NONE: &dyn Headers = &Flat(&[]);
 
-impl Headers for Flat<'_> {
-    fn last(&self, name: &str) -> Option<&[u8]> {
-        read(self.0).filter(|(other, _)| *other == name).last().and_then(|(_, value)| value)
+impl records::Headers for Flat<'_> {
+    fn last(&self, name: &CStr) -> Option<Option<&[u8]>> {
+        read(self.0).filter(|(other, _)| other.as_bytes() == name.to_bytes()).last().map(|(_, value)| value)
     }
+}
 
+impl Headers for Flat<'_> {
     fn write(&self, into: &mut Vec<u8>) {
         into.extend_from_slice(self.0);
     }
@@ -40,9 +43,8 @@ impl std::fmt::Debug for dyn Headers + '_ {
 
 /// Appends one header.
 pub fn write(into: &mut Vec<u8>, name: &str, value: Option<&[u8]>) {
-    let name = &name.as_bytes()[..name.len().min(u16::MAX as usize)];
-    into.extend_from_slice(&(name.len() as u16).to_le_bytes());
-    into.extend_from_slice(name);
+    into.extend_from_slice(&(name.len() as u32).to_le_bytes());
+    into.extend_from_slice(name.as_bytes());
     match value {
         None => into.extend_from_slice(&NULL.to_le_bytes()),
         Some(value) => {
@@ -53,10 +55,10 @@ pub fn write(into: &mut Vec<u8>, name: &str, value: Option<&[u8]>) {
 }
 
 /// Reads headers that [`write`] has appended.
-pub fn read(mut bytes: &[u8]) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+pub fn read(mut bytes: &[u8]) -> impl Iterator<Item = Header<'_>> {
     std::iter::from_fn(move || {
-        let (length, rest) = bytes.split_first_chunk::<2>()?;
-        let (name, rest) = rest.split_at_checked(u16::from_le_bytes(*length) as usize)?;
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (name, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
         let (length, rest) = rest.split_first_chunk::<4>()?;
         let length = u32::from_le_bytes(*length);
         let (value, rest) = if length == NULL {
@@ -72,7 +74,9 @@ pub fn read(mut bytes: &[u8]) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Flat, Headers as _};
+    use records::Headers as _;
+
+    use super::Flat;
 
     #[test]
     fn headers_read_back_as_written() {
@@ -81,9 +85,14 @@ mod tests {
         super::write(&mut bytes, "empty", Some(b""));
         super::write(&mut bytes, "null", None);
         super::write(&mut bytes, "null", Some(b"not any more"));
+        let long = "é".repeat(70_000);
+        super::write(&mut bytes, &long, None);
         let flat = Flat(&bytes);
-        assert_eq!(flat.last("null"), Some(b"not any more".as_slice()));
-        assert_eq!((flat.last("empty"), flat.last("absent")), (Some(b"".as_slice()), None));
+        assert_eq!(flat.last(c"null"), Some(Some(b"not any more".as_slice())));
+        assert_eq!((flat.last(c"empty"), flat.last(c"absent")), (Some(Some(b"".as_slice())), None));
+        super::write(&mut bytes, "null", None);
+        assert_eq!(Flat(&bytes).last(c"null"), Some(None), "there, and null");
+        bytes.truncate(bytes.len() - 10);
         let headers: Vec<_> = super::read(&bytes).collect();
         assert_eq!(
             headers,
@@ -92,6 +101,7 @@ mod tests {
                 ("empty", Some(b"".as_slice())),
                 ("null", None),
                 ("null", Some(b"not any more".as_slice())),
+                (&long, None),
             ]
         );
     }

@@ -1,15 +1,12 @@
-//! Settings of this runtime's clients, and how a message becomes a record.
+//! Settings of this runtime's clients.
 
 pub(crate) use kafka::{ASK, ASK_AT_START, GroupMember, Reader, one, topic_settings};
 use kafka::{FETCH_AGAIN, ReaderContext, manual_offsets, membership, unless_set};
+use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers};
-use rdkafka::{ClientConfig, Message};
 use service::GroupProtocol;
 
 use crate::config::RuntimeConfig;
-use crate::headers;
-use crate::operator::Record;
 
 /// Settings of every consumer here.
 fn consumer(base: &ClientConfig, group: &str, client: &str) -> ClientConfig {
@@ -24,7 +21,10 @@ fn consumer(base: &ClientConfig, group: &str, client: &str) -> ClientConfig {
 pub(crate) fn member(base: &ClientConfig, group: &str, client: &str, runtime: &RuntimeConfig) -> ClientConfig {
     let mut config = consumer(base, group, client);
     membership(&mut config, runtime.protocol, runtime.session_timeout, client);
-    if runtime.protocol == GroupProtocol::Consumer {
+    if runtime.protocol == GroupProtocol::Classic {
+        // a static member, which has its tasks again after a restart without a rebalance
+        config.set("group.instance.id", client);
+    } else {
         // the broker's own choice gives all of one source topic to one thread, and all of another to the next
         unless_set(&mut config, &[("group.remote.assignor", "range")]);
     }
@@ -47,6 +47,8 @@ pub(crate) fn producer(base: &ClientConfig, transactional_id: &str, runtime: &Ru
         .set("transaction.timeout.ms", runtime.transaction_timeout.as_millis().to_string())
         .set("message.max.bytes", runtime.max_message_bytes().to_string())
         .set("delivery.report.only.error", "true")
+        // a topic that was deleted is not to come back with the broker's settings
+        .set("allow.auto.create.topics", "false")
         // Kafka's own partitioner: a key's records lie where other producers would put them
         .set("partitioner", "murmur2_random");
     let defaults = [("compression.type", "lz4"), ("linger.ms", "5"), ("queue.buffering.max.messages", "1000000")];
@@ -54,30 +56,7 @@ pub(crate) fn producer(base: &ClientConfig, transactional_id: &str, runtime: &Ru
     config
 }
 
-/// A message as operators see it.
-pub(crate) fn record<'a>(message: &'a BorrowedMessage<'_>, headers: &'a dyn headers::Headers) -> Record<'a> {
-    Record {
-        key: message.key(),
-        value: message.payload(),
-        // a message without a timestamp cannot be judged by it
-        timestamp: message.timestamp().to_millis().unwrap_or(i64::MAX),
-        offset: message.offset(),
-        headers,
-    }
-}
-
-/// The headers of a message.
-pub(crate) struct MessageHeaders<'a>(pub(crate) &'a BorrowedMessage<'a>);
-
-impl headers::Headers for MessageHeaders<'_> {
-    fn last(&self, name: &str) -> Option<&[u8]> {
-        let headers = self.0.headers()?;
-        headers.iter().filter(|header| header.key == name).last().and_then(|header| header.value)
-    }
-
-    fn write(&self, into: &mut Vec<u8>) {
-        for header in self.0.headers().iter().flat_map(|headers| headers.iter()) {
-            headers::write(into, header.key, header.value);
-        }
-    }
+/// Whether a Kafka timestamp is one: -1 is Kafka's way to say that there is none, and no clock shows a time before the epoch.
+pub(crate) fn is_timestamp(millis: &i64) -> bool {
+    *millis >= 0
 }

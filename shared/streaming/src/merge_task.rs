@@ -10,8 +10,10 @@ use crate::frame::{Frame, Frames, write_groups, write_summary};
 use crate::operator::{Figure, Merge, Record, RestoreError, StateSize};
 use crate::output::{MergeOutput, OutputBuffer};
 use crate::progress::MergeProgress;
+use crate::resume::Lost;
 use crate::state::{Loaded, encode, history_key};
 use crate::task::{Processed, Reached, Task, TaskError, TaskId, split_header, write_with_length};
+use crate::window::is_computable;
 
 /// What has come of a window.
 struct Open<S> {
@@ -59,6 +61,9 @@ struct Progress {
 
 /// The window that ends at `end`, which must not be closed.
 fn open<S>(windows: &mut BTreeMap<i64, Open<S>>, closed: Option<i64>, end: i64) -> Result<&mut Open<S>, String> {
+    if !is_computable(end) {
+        return Err(format!("something of a window that ends at {end}, which no event is in"));
+    }
     if closed.is_some_and(|closed| end <= closed) {
         return Err(format!("something of the window that ends at {end}, which is closed"));
     }
@@ -84,6 +89,9 @@ impl<M: Merge> MergeTask<M> {
         for frame in Frames::new(frames) {
             match frame.map_err(|error| error.to_string())? {
                 Frame::Summary { end, group, summary } => self.add(end, group, summary)?,
+                Frame::Watermark { watermark, .. } if !is_computable(watermark) => {
+                    return Err(format!("a watermark of {watermark}, which no event has"));
+                }
                 Frame::Watermark { partition, watermark } => {
                     let slot = usize::try_from(partition).ok().and_then(|index| self.progress.announced.get_mut(index));
                     let slot =
@@ -145,11 +153,7 @@ impl<M: Merge> MergeTask<M> {
 }
 
 impl<M: Merge> Task for MergeTask<M> {
-    fn id(&self) -> TaskId {
-        self.id
-    }
-
-    fn process(&mut self, record: &Record<'_>) -> Result<Processed, TaskError> {
+    fn process(&mut self, record: &Record<'_>, _: i64) -> Result<Processed, TaskError> {
         let frames = record.value.unwrap_or_default();
         self.take_in(frames).map_err(|problem| TaskError { task: self.id, offset: record.offset, problem })?;
         self.position = record.offset + 1;
@@ -163,6 +167,10 @@ impl<M: Merge> Task for MergeTask<M> {
 
     fn start_at(&mut self, offset: i64) {
         self.position = offset;
+    }
+
+    fn skip(&mut self, lost: Lost) {
+        self.position = lost.to;
     }
 
     fn reached(&self) -> Reached {
@@ -249,6 +257,10 @@ impl<M: Merge> Task for MergeTask<M> {
         let (header, rest) = split_header(&loaded.state)?;
         let (frames, operator) = split_header(rest)?;
         let progress: Progress = postcard::from_bytes(header).map_err(|error| RestoreError(error.to_string()))?;
+        let (there, expected) = (progress.announced.len(), self.progress.announced.len());
+        if there != expected {
+            return Err(RestoreError(format!("it knows {there} source partitions, there are {expected}")));
+        }
         self.windows.clear();
         self.progress.closed = None;
         self.take_in(frames).map_err(RestoreError)?;
@@ -355,8 +367,8 @@ mod tests {
 
     fn send(task: &mut MergeTask<Remembering>, frames: &[u8]) {
         let record =
-            Record { key: None, value: Some(frames), timestamp: 0, offset: task.position(), headers: headers::NONE };
-        assert_eq!(task.process(&record).unwrap(), Processed::Done);
+            Record { key: None, value: Some(frames), timestamp: None, offset: task.position(), headers: headers::NONE };
+        assert_eq!(task.process(&record, 0).unwrap(), Processed::Done);
     }
 
     /// What a cut writes: history keys into the log; answers the rows and the number of history records.
@@ -368,7 +380,7 @@ mod tests {
             let key = record.key.unwrap();
             if record.topic == TOPICS.state {
                 assert_eq!(record.partition, Some(3));
-                log.record(key, record.value);
+                log.record(key, record.value, 0);
                 history += 1;
             } else if key != b"an aside" {
                 rows.push(String::from_utf8(key.to_vec()).unwrap());
@@ -380,8 +392,8 @@ mod tests {
     /// What is read back from a log behind which this snapshot is written.
     fn loaded(mut log: StateLog, state: &[u8], position: i64) -> Loaded {
         let snapshot = crate::state::pack(state, 1, position).unwrap();
-        log.record(b"chunk/1/0", Some(&snapshot.chunks[0]));
-        log.record(b"manifest", Some(&encode(&snapshot.manifest)));
+        log.record(b"chunk/1/0", Some(&snapshot.chunks[0]), 0);
+        log.record(b"manifest", Some(&encode(&snapshot.manifest)), 0);
         log.load().unwrap().unwrap()
     }
 

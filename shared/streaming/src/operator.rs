@@ -19,8 +19,9 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// The record's value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
-    /// Kafka timestamp in epoch ms: the wall clock of its production.
-    pub timestamp: i64,
+    /// Kafka timestamp in epoch ms, never negative: the wall clock of its production, or of the broker that appended it;
+    /// `None` where the record has none.
+    pub timestamp: Option<i64>,
     /// Offset in its partition.
     pub offset: i64,
     /// Its headers.
@@ -50,7 +51,8 @@ pub trait Source: Send + 'static {
     /// A decoded event; it may borrow from the record.
     type Event<'a>: Timed;
 
-    /// Decodes and checks one record, in the order of METRICS' reasons up to `bad_vector`; time is judged by the runtime.
+    /// Decodes and checks one record, in the order of METRICS' reasons up to `bad_vector`. The event's time must lie in
+    /// [`EVENT_TIMES`](records::EVENT_TIMES); whether it is late or in the future is judged by the runtime.
     ///
     /// # Errors
     /// Why the record is bad input, or why nothing can be said about it yet.

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use records::truncation::Sizes;
+
 use crate::frame::{Frame, Frames, write_groups, write_summary};
 
 /// Records for output topics, in one arena.
@@ -9,6 +11,19 @@ use crate::frame::{Frame, Frames, write_groups, write_summary};
 pub struct OutputBuffer {
     bytes: Vec<u8>,
     records: Vec<Entry>,
+    /// Of records that are handed on, with their places among all; few are.
+    handed_on: Vec<(usize, Origin)>,
+}
+
+/// What is known of a record that is handed on instead of applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Its offset in its source partition.
+    pub(crate) offset: i64,
+    /// How many bytes of the encoded headers are its own; those behind them say why it is handed on.
+    pub(crate) own_headers: usize,
+    /// What it had before it was cut.
+    pub(crate) sizes: Sizes,
 }
 
 #[derive(Debug, Clone)]
@@ -33,6 +48,8 @@ pub struct OutputRecord<'a> {
     pub value: Option<&'a [u8]>,
     /// Encoded headers (see [`Headers`](crate::headers)); empty for none.
     pub headers: &'a [u8],
+    /// Where it comes from, if it is handed on instead of applied.
+    pub handed_on: Option<Origin>,
 }
 
 impl OutputBuffer {
@@ -60,6 +77,19 @@ impl OutputBuffer {
         self.records.push(Entry { topic, partition, key, value, headers });
     }
 
+    /// Appends a record that is handed on.
+    pub(crate) fn push_handed_on(
+        &mut self,
+        topic: u16,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[u8],
+        origin: Origin,
+    ) {
+        self.handed_on.push((self.records.len(), origin));
+        self.push_with_headers(topic, None, key, value, headers);
+    }
+
     /// Appends a record whose value is JSON.
     pub(crate) fn push_json<T: serde::Serialize>(&mut self, topic: u16, key: &str, value: &T) {
         // plain data into memory: there is nothing that can fail
@@ -78,6 +108,8 @@ impl OutputBuffer {
             std::mem::swap(self, other);
             return;
         }
+        let before = self.records.len();
+        self.handed_on.extend(other.handed_on.iter().map(|(at, origin)| (before + at, *origin)));
         let base = self.bytes.len();
         let shift = |range: &Range<usize>| range.start + base..range.end + base;
         self.bytes.extend_from_slice(&other.bytes);
@@ -99,7 +131,9 @@ impl OutputBuffer {
 
     /// The records in the order of their appending.
     pub fn iter(&self) -> impl Iterator<Item = OutputRecord<'_>> {
-        self.records.iter().map(|entry| OutputRecord {
+        let mut handed_on = self.handed_on.iter().peekable();
+        self.records.iter().enumerate().map(move |(at, entry)| OutputRecord {
+            handed_on: handed_on.next_if(|(place, _)| *place == at).map(|(_, origin)| *origin),
             topic: entry.topic,
             partition: entry.partition,
             key: entry.key.clone().map(|key| &self.bytes[key]),
@@ -135,6 +169,7 @@ impl OutputBuffer {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.records.clear();
+        self.handed_on.clear();
     }
 }
 

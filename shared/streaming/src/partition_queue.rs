@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "a third of the processor time of reading a record, see the module")]
 
 use std::collections::VecDeque;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::ops::ControlFlow;
 use std::ptr::{self, NonNull};
 use std::slice;
@@ -16,10 +16,13 @@ use std::sync::Arc;
 use rdkafka::bindings as native;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::BorrowedMessage;
+use records::truncation::UNREADABLE_HEADERS;
 
 use crate::headers::{self, Headers};
-use crate::kafka::GroupMember;
+use crate::kafka::{GroupMember, is_timestamp};
 use crate::operator::Record;
+use crate::thread::epoch_millis;
 
 /// Messages of a partition taken at a time.
 pub(crate) const BATCH: usize = 512;
@@ -29,6 +32,8 @@ pub(crate) struct PartitionQueue {
     queue: NonNull<native::rd_kafka_queue_t>,
     /// What was fetched and is not done with.
     batch: VecDeque<Message>,
+    /// The clock (epoch ms) right after the batch was fetched: no event in it is younger.
+    fetched_at: i64,
     fetched: Vec<*mut native::rd_kafka_message_t>,
     /// The queue's client, which must outlive it.
     _consumer: Arc<GroupMember>,
@@ -42,6 +47,14 @@ impl Drop for Message {
         // SAFETY: it is ours, and nothing borrows from it any more.
         unsafe { native::rd_kafka_message_destroy(self.0.as_ptr()) };
     }
+}
+
+/// Why a message shows no headers.
+enum Missing {
+    /// It has none.
+    None,
+    /// librdkafka takes no more than 100,000 apart.
+    Unreadable,
 }
 
 /// A message in librdkafka's memory.
@@ -58,18 +71,25 @@ impl PartitionQueue {
         // SAFETY: the queue was given a moment ago; no destination means that it keeps its messages.
         unsafe { native::rd_kafka_queue_forward(queue.as_ptr(), ptr::null_mut()) };
         let (batch, fetched) = (VecDeque::with_capacity(BATCH), Vec::with_capacity(BATCH));
-        Some(Self { queue, batch, fetched, _consumer: consumer.clone() })
+        Some(Self { queue, batch, fetched_at: 0, fetched, _consumer: consumer.clone() })
     }
 
-    /// Shows the messages that are there, up to a batch of them, until `each` breaks: that message and the rest of the batch
-    /// are kept for the next time. The number of those that are done with.
+    /// Takes the messages that are there from librdkafka, up to a batch of them, where the last batch is done with. The clock
+    /// (epoch ms) right after it did that: one for the batch, however often its messages are shown. `None` where there is none.
+    pub(crate) fn fill(&mut self) -> Option<i64> {
+        if self.batch.is_empty() {
+            self.fetch();
+            self.fetched_at = epoch_millis();
+        }
+        (!self.batch.is_empty()).then_some(self.fetched_at)
+    }
+
+    /// Shows the messages of the batch until `each` breaks: that message and the rest of the batch are kept for the next
+    /// time. The number of those that are done with.
     pub(crate) fn take<B>(
         &mut self,
         mut each: impl FnMut(Result<Fetched<'_>, RDKafkaErrorCode>) -> ControlFlow<B>,
     ) -> (usize, Option<B>) {
-        if self.batch.is_empty() {
-            self.fetch();
-        }
         let mut count = 0;
         while let Some(message) = self.batch.pop_front() {
             // SAFETY: the message lives until the end of this turn, and nothing borrows from it then: `each` takes it for any
@@ -110,28 +130,37 @@ impl Drop for PartitionQueue {
 }
 
 impl<'a> Fetched<'a> {
+    /// A message that rust-rdkafka gave: its own way to headers panics where a name is no UTF-8.
+    pub(crate) fn of(message: &'a BorrowedMessage<'_>) -> Self {
+        // SAFETY: the pointer is never null, and what it points to lives and stays as it is while the message is borrowed.
+        Self(unsafe { &*message.ptr() })
+    }
+
     /// The message as operators see it.
     pub(crate) fn record(&self) -> Record<'_> {
         let mut kind = native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message lives for 'a.
         let timestamp = unsafe { native::rd_kafka_message_timestamp(self.0, &raw mut kind) };
-        let is_there = kind != native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && timestamp != -1;
+        let is_there = kind != native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         Record {
             key: self.bytes(self.0.key, self.0.key_len),
             value: self.bytes(self.0.payload, self.0.len),
-            // a message without a timestamp cannot be judged by it
-            timestamp: if is_there { timestamp } else { i64::MAX },
+            timestamp: Some(timestamp).filter(|timestamp| is_there && is_timestamp(timestamp)),
             offset: self.0.offset,
             headers: self,
         }
     }
 
-    /// The message's headers, taken apart with the first call; `None` where it has none, which costs next to nothing.
-    fn native_headers(&self) -> Option<NonNull<native::rd_kafka_headers_t>> {
+    /// The message's headers, taken apart with the first call; where it has none, that costs next to nothing.
+    fn native_headers(&self) -> Result<NonNull<native::rd_kafka_headers_t>, Missing> {
         let mut found = ptr::null_mut();
         // SAFETY: the message lives, and its headers live with it.
         let error = unsafe { native::rd_kafka_message_headers(self.0, &raw mut found) };
-        if error == native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR { NonNull::new(found) } else { None }
+        match (error, NonNull::new(found)) {
+            (native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR, Some(found)) => Ok(found),
+            (native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__NOENT, _) => Err(Missing::None),
+            _ => Err(Missing::Unreadable),
+        }
     }
 
     fn bytes(&self, start: *mut std::ffi::c_void, length: usize) -> Option<&'a [u8]> {
@@ -140,20 +169,28 @@ impl<'a> Fetched<'a> {
     }
 }
 
-impl Headers for Fetched<'_> {
-    fn last(&self, name: &str) -> Option<&[u8]> {
-        let found = self.native_headers()?;
-        let name = CString::new(name).ok()?;
+impl records::Headers for Fetched<'_> {
+    fn last(&self, name: &CStr) -> Option<Option<&[u8]>> {
+        let found = self.native_headers().ok()?;
         let (mut value, mut length) = (ptr::null(), 0);
         // SAFETY: the headers live, the name is read during the call only, and values live as long as the headers.
         let error =
             unsafe { native::rd_kafka_header_get_last(found.as_ptr(), name.as_ptr(), &raw mut value, &raw mut length) };
         let is_there = error == native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
-        if is_there { self.bytes(value.cast_mut(), length) } else { None }
+        is_there.then(|| self.bytes(value.cast_mut(), length))
     }
+}
 
+impl Headers for Fetched<'_> {
     fn write(&self, into: &mut Vec<u8>) {
-        let Some(found) = self.native_headers() else { return };
+        let found = match self.native_headers() {
+            Ok(found) => found,
+            Err(Missing::None) => return,
+            Err(Missing::Unreadable) => {
+                let (name, value) = UNREADABLE_HEADERS;
+                return headers::write(into, name, Some(value.as_bytes()));
+            }
+        };
         for index in 0.. {
             let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0);
             // SAFETY: the headers live; behind the last one the call writes nothing and says so.
@@ -164,7 +201,7 @@ impl Headers for Fetched<'_> {
                 return;
             }
             // SAFETY: names end with a 0 byte and live as long as the headers.
-            let name = unsafe { std::ffi::CStr::from_ptr(name) };
+            let name = unsafe { CStr::from_ptr(name) };
             headers::write(into, &name.to_string_lossy(), self.bytes(value.cast_mut(), length));
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
 use crate::watermark::Announced;
+use crate::window::is_computable;
 
 /// What a fold task has announced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,28 +48,35 @@ impl Board {
         Self { partitions: RwLock::new(vec![None; partitions]) }
     }
 
-    /// Takes in one record of the topic; others than folds' are none of its business.
-    pub(crate) fn record(&self, key: &[u8], value: Option<&[u8]>) {
-        let Some(partition) = std::str::from_utf8(key)
-            .ok()
-            .and_then(|key| key.strip_prefix("fold/"))
-            .and_then(|partition| partition.parse::<usize>().ok())
-        else {
-            return;
-        };
-        let announced = value.and_then(|value| serde_json::from_slice::<FoldProgress>(value).ok());
-        let mut partitions = self.partitions.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(slot) = partitions.get_mut(partition) {
-            *slot = announced.map(|FoldProgress { watermark, idle, restores_from, .. }| Announced {
-                watermark,
-                idle,
-                restores_from,
-            });
+    /// Takes in one record of the topic; those of merges are none of its business. What cannot be read changes nothing: the
+    /// partition's last announcement counts until its owner makes the next one.
+    ///
+    /// # Errors
+    /// What is wrong with a record that no task has written.
+    pub(crate) fn record(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), String> {
+        let key = std::str::from_utf8(key).map_err(|_| "its key is no text".to_owned())?;
+        if key.starts_with("merge/") {
+            return Ok(());
         }
+        let partition = key.strip_prefix("fold/").and_then(|partition| partition.parse::<usize>().ok());
+        let announced = value.map(announcement).transpose()?;
+        let mut partitions = self.partitions.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let slot = partition.and_then(|partition| partitions.get_mut(partition));
+        *slot.ok_or_else(|| format!("its key {key:?} is none of a task"))? = announced;
+        Ok(())
     }
 
     pub(crate) fn announced(&self) -> Vec<Option<Announced>> {
         self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+fn announcement(value: &[u8]) -> Result<Announced, String> {
+    let FoldProgress { watermark, idle, restores_from, .. } =
+        serde_json::from_slice(value).map_err(|error| format!("its value is no announcement: {error}"))?;
+    match [watermark, restores_from].into_iter().flatten().find(|time| !is_computable(*time)) {
+        Some(time) => Err(format!("it announces {time}, which no event has")),
+        None => Ok(Announced { watermark, idle, restores_from }),
     }
 }
 
@@ -86,14 +94,25 @@ mod tests {
             counts: Counts::default(),
             restores_from: Some(3),
         };
-        board.record(b"fold/1", Some(&serde_json::to_vec(&progress).unwrap()));
-        board.record(b"merge/0", Some(b"{}"));
-        board.record(b"fold/9", Some(&serde_json::to_vec(&progress).unwrap()));
-        assert_eq!(
-            board.announced(),
-            [None, Some(Announced { watermark: Some(7), idle: true, restores_from: Some(3) })]
-        );
-        board.record(b"fold/1", None);
+        let written = serde_json::to_vec(&progress).unwrap();
+        board.record(b"fold/1", Some(&written)).unwrap();
+        board.record(b"merge/0", Some(b"{}")).unwrap();
+        let forged = FoldProgress { watermark: Some(i64::MIN), ..progress };
+        let forged = serde_json::to_vec(&forged).unwrap();
+        let foreign: [(&[u8], &[u8]); 6] = [
+            (b"fold/9", &written),
+            (b"fold/1", b"garbage"),
+            (b"fold/1", b""),
+            (b"fold/1", &forged),
+            (b"\xff", &written),
+            (b"somebody else's", &written),
+        ];
+        for (key, value) in foreign {
+            assert!(board.record(key, Some(value)).is_err(), "{key:?}");
+        }
+        let announced = Announced { watermark: Some(7), idle: true, restores_from: Some(3) };
+        assert_eq!(board.announced(), [None, Some(announced)], "what is not ours changes nothing");
+        board.record(b"fold/1", None).unwrap();
         assert_eq!(board.announced(), [None, None]);
     }
 }

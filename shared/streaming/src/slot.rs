@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kafka::TopicId;
 use prometheus_client::metrics::gauge::Gauge;
+use service::Wait;
 
 use crate::counts::Counts;
 use crate::cut::Part;
@@ -11,15 +13,19 @@ use crate::metadata::CommitMetadata;
 use crate::output::OutputBuffer;
 use crate::partition_queue::PartitionQueue;
 use crate::restore::Restored;
-use crate::state::{MANIFEST_KEY, Packed, chunk_key, encode};
+use crate::state::{MANIFEST_KEY, Packed, TOPIC_ID_KEY, chunk_key, encode};
 use crate::task::{Reached, Step, Task, TaskId};
 use crate::telemetry::{FigureLabels, PartitionLabels};
+use crate::warning_limit::WarningLimit;
 
 /// Snapshot pieces that one transaction carries for one task, in bytes.
 const PIECES_BYTES: usize = 4 * 1024 * 1024;
 
 /// A confirmation of a partition's end is good for this long.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// Longer than snapshots are apart.
+const SOON: Duration = Duration::from_secs(24 * 3600);
 
 /// A larger buffer is given back to the system after its cut.
 const KEPT_BYTES: usize = 32 * 1024 * 1024;
@@ -52,6 +58,14 @@ struct Mark {
     idle: bool,
 }
 
+/// A partition whose next record cannot be decoded yet.
+pub(crate) struct Waiting {
+    pub(crate) until: Instant,
+    /// From one look to the next.
+    pub(crate) pause: Duration,
+    pub(crate) wait: Wait,
+}
+
 /// See the module.
 pub(crate) struct Slot {
     pub(crate) id: TaskId,
@@ -63,8 +77,8 @@ pub(crate) struct Slot {
     /// Where its records come from; `None` before its partition is assigned.
     pub(crate) queue: Option<PartitionQueue>,
     pub(crate) paused: bool,
-    /// Something outside did not answer: the partition is tried again then.
-    pub(crate) waits_until: Option<Instant>,
+    /// Something outside did not answer: the partition is tried again, and shows as waiting.
+    pub(crate) waits: Option<Waiting>,
     /// The watermark at which flow control takes partitions to stand that have not spoken yet.
     pub(crate) first_watermark: Option<i64>,
     pub(crate) idleness: Idleness,
@@ -72,6 +86,8 @@ pub(crate) struct Slot {
     pub(crate) position_gauge: Option<Gauge>,
     /// Counts as last added to the metrics.
     pub(crate) counted: Option<Counts>,
+    /// Event times in the future that were warned of.
+    pub(crate) future_warnings: WarningLimit,
     /// What its operator has told of itself.
     pub(crate) told: Vec<FigureLabels>,
     state_topic: u16,
@@ -142,10 +158,12 @@ impl Idleness {
 }
 
 /// What a part's metadata says beside the watermark.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Semantics {
     pub(crate) hash: u64,
     pub(crate) partitions: i32,
+    /// Id of the topic that the task reads.
+    pub(crate) topic: Option<TopicId>,
 }
 
 impl Slot {
@@ -159,11 +177,12 @@ impl Slot {
             phase: Phase::Restoring,
             queue: None,
             paused: true,
-            waits_until: None,
+            waits: None,
             first_watermark: None,
             idleness: Idleness::new(now),
             position_gauge: None,
             counted: None,
+            future_warnings: WarningLimit::default(),
             told: Vec::new(),
             state_topic,
             generation: 0,
@@ -213,11 +232,14 @@ impl Slot {
         self.idleness.seen_watermark = restored.task.watermark();
         self.first_watermark = None;
         self.counted = restored.task.counts().cloned();
+        let refused = self.counted.as_ref().map_or(0, |counts| counts.refused_times.future());
+        self.future_warnings = WarningLimit::after(refused);
         self.phase = Phase::Running(restored.task);
     }
 
     /// Stops reading; what was produced so far is still to be committed.
     pub(crate) fn leave(&mut self) {
+        self.waits = None;
         self.phase = match std::mem::replace(&mut self.phase, Phase::Restoring) {
             Phase::Running(task) | Phase::Leaving(task) => Phase::Leaving(task),
             Phase::Restoring => Phase::Restoring,
@@ -257,6 +279,26 @@ impl Slot {
         Some((state, generation, task.position()))
     }
 
+    /// The partition was asked about at `position`: `end` is its high watermark where no record lies between the two. The
+    /// task goes on there, so that what retention deletes of markers is nothing that it still has to read.
+    pub(crate) fn confirm_end(&mut self, position: i64, end: Option<i64>) {
+        let mut confirmed = position;
+        if let (Some(end), Phase::Running(task)) = (end, &mut self.phase)
+            && task.position() == position
+            && end > position
+        {
+            task.start_at(end);
+            confirmed = end;
+        }
+        self.idleness.confirm(confirmed, end.is_some());
+    }
+
+    /// The next cut asks for a snapshot.
+    pub(crate) fn snapshot_soon(&mut self) {
+        self.snapshot_at = (-1, None);
+        self.last_snapshot = self.last_snapshot.checked_sub(SOON).unwrap_or(self.last_snapshot);
+    }
+
     /// The packed snapshot: its chunks go out from the next cut on.
     pub(crate) fn packed(&mut self, packed: Packed) {
         self.snapshot = Snapshot::Writing { packed, next: 0 };
@@ -286,7 +328,7 @@ impl Slot {
         let changed = news != self.last_part;
         self.task_mut()?.drain(&mut outputs);
         let generation = self.generation;
-        self.write_pieces(&mut outputs);
+        self.write_pieces(semantics.topic.as_ref(), &mut outputs);
         let task = self.task()?;
         if changed || generation != self.generation {
             task.announce(idle, self.restores_from, &mut outputs);
@@ -298,6 +340,7 @@ impl Slot {
             generation: self.generation,
             semantics: semantics.hash,
             partitions: semantics.partitions,
+            topic: semantics.topic,
         };
         Some(Part {
             task: self.id,
@@ -311,7 +354,7 @@ impl Slot {
 
     /// Appends the next chunks of a snapshot; behind the last one the manifest, which makes it valid, and tombstones for
     /// all that it replaces.
-    fn write_pieces(&mut self, outputs: &mut OutputBuffer) {
+    fn write_pieces(&mut self, input: Option<&TopicId>, outputs: &mut OutputBuffer) {
         let Snapshot::Writing { packed, next } = &mut self.snapshot else { return };
         let (topic, partition) = (self.state_topic, Some(self.id.partition));
         let generation = packed.manifest.generation;
@@ -321,6 +364,7 @@ impl Slot {
             outputs.push(topic, partition, key.as_bytes(), |into| into.extend_from_slice(chunk));
             written += chunk.len();
             *next += 1;
+            service::crash_point("streaming::snapshot_chunk");
         }
         if *next < packed.chunks.len() {
             return;
@@ -329,13 +373,15 @@ impl Slot {
         let chunks = (0..packed.chunks.len()).map(|index| chunk_key(generation, index as u32)).collect();
         self.snapshot = Snapshot::Waiting;
         outputs.push(topic, partition, MANIFEST_KEY.as_bytes(), |into| into.extend(encode(&manifest)));
+        if let Some(id) = input {
+            outputs.push(topic, partition, TOPIC_ID_KEY.as_bytes(), |into| into.extend(id.to_string().into_bytes()));
+        }
         let superseded = match &mut self.phase {
             Phase::Running(task) | Phase::Leaving(task) => task.superseded(manifest.offset),
             Phase::Restoring => Vec::new(),
         };
         let older = std::mem::replace(&mut self.obsolete, chunks);
-        let older = older.into_iter().filter(|key| !key.starts_with("decision/"));
-        for key in older.chain(superseded) {
+        for key in older.into_iter().chain(superseded) {
             outputs.push_tombstone(topic, partition, &key);
         }
         self.generation = generation;

@@ -7,9 +7,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
@@ -74,6 +74,7 @@ pub(crate) struct TableRecord<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) partition: i32,
+    pub(crate) offset: i64,
 }
 
 /// A table whatever it holds.
@@ -103,7 +104,9 @@ impl<T: Table> AnyTable for SharedTable<T> {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         for record in records {
-            take_record(&mut *table, &mut marks, &record)?;
+            take_record(&mut *table, &mut marks, &record).map_err(|error| {
+                RestoreError(format!("partition {}, offset {}: {}", record.partition, record.offset, error.0))
+            })?;
         }
         // behind the entries that it covers
         let complete = marks.iter().copied().min().flatten().unwrap_or(i64::MIN);
@@ -131,9 +134,9 @@ impl<T: Table> AnyTable for SharedTable<T> {
 fn take_record(
     table: &mut impl Table,
     marks: &mut [Option<i64>],
-    &TableRecord { key, value, partition }: &TableRecord<'_>,
+    &TableRecord { key, value, partition, .. }: &TableRecord<'_>,
 ) -> Result<(), RestoreError> {
-    let foreign = || RestoreError("a record of the table topic that no fold has written".to_owned());
+    let foreign = || RestoreError("a record that no fold has written".to_owned());
     if key == MARK {
         let mark = value.and_then(|value| value.try_into().ok()).map(i64::from_le_bytes).ok_or_else(foreign)?;
         let slot = usize::try_from(partition).ok().and_then(|index| marks.get_mut(index)).ok_or_else(foreign)?;
@@ -184,7 +187,9 @@ pub(crate) fn read_table(worker: &Worker, pipeline: usize, table: &dyn AnyTable)
     }
     consumer.assign(&list).context("the table topic cannot be read")?;
     let mut ended: Vec<i32> = Vec::new();
+    let heartbeat = worker.health.heartbeats().of_thread(format!("table-{pipeline}"));
     while !worker.stopping() {
+        heartbeat.turn(Instant::now(), "reading a table topic");
         let mut messages = Vec::new();
         let mut timeout = Duration::from_millis(20);
         while messages.len() < BATCH {
@@ -200,8 +205,17 @@ pub(crate) fn read_table(worker: &Worker, pipeline: usize, table: &dyn AnyTable)
             key: message.key().unwrap_or_default(),
             value: message.payload(),
             partition: message.partition(),
+            offset: message.offset(),
         });
-        table.take(&mut { records }).with_context(|| format!("{topic} cannot be read"))?;
+        // an entry that was overwritten is lost: what is looked up could not be exact
+        table.take(&mut { records }).map_err(|error| {
+            let worker = &worker.topology.worker;
+            anyhow!(
+                "the table topic {topic} cannot be read: {}. Find out who else writes there; then stop all instances and \
+                 run: {worker} --config FILE --reset-state",
+                error.0
+            )
+        })?;
         if !table.is_loaded() && (0..partitions as i32).all(|partition| ended.contains(&partition)) {
             table.set_loaded();
         }
@@ -242,7 +256,7 @@ mod tests {
         write_entries(&mut out.entries, mark, (7, partition), &mut records);
         let records = records.iter().map(|record| {
             assert_eq!((record.topic, record.partition), (7, Some(partition)));
-            TableRecord { key: record.key.unwrap(), value: record.value, partition }
+            TableRecord { key: record.key.unwrap(), value: record.value, partition, offset: 0 }
         });
         table.take(&mut { records }).unwrap();
     }
@@ -273,8 +287,9 @@ mod tests {
         let table = SharedTable::new(Entries::default());
         table.begin(1);
         for (key, value) in [(&b"x"[..], None), (b"m", None), (b"m", Some(&b"short"[..])), (b"e1", Some(b"short"))] {
-            let record = TableRecord { key, value, partition: 0 };
-            assert!(table.take(&mut std::iter::once(record)).is_err(), "{key:?}");
+            let record = TableRecord { key, value, partition: 0, offset: 17 };
+            let error = table.take(&mut std::iter::once(record)).unwrap_err();
+            assert!(error.to_string().contains("partition 0, offset 17"), "{key:?}: {error}");
         }
     }
 }

@@ -3,9 +3,10 @@
 
 use std::fmt;
 
-use crate::counts::Counts;
+use crate::counts::{Counts, FutureRule};
 use crate::operator::{Figure, Record, RestoreError, StateSize};
 use crate::output::OutputBuffer;
+use crate::resume::Lost;
 use crate::state::Loaded;
 
 /// Which of the two steps.
@@ -61,6 +62,29 @@ pub(crate) struct Reached {
     pub(crate) mark: Option<i64>,
 }
 
+/// A record whose event time lay in the future, with the clocks that it was compared with; all in epoch ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RefusedFuture {
+    pub(crate) offset: i64,
+    pub(crate) event_time: i64,
+    pub(crate) timestamp: Option<i64>,
+    pub(crate) now: i64,
+    pub(crate) rule: FutureRule,
+}
+
+impl fmt::Display for RefusedFuture {
+    /// The clock that refused it, for a person.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.rule, self.timestamp) {
+            (FutureRule::RecordTimestamp, Some(timestamp)) => write!(f, "the record's timestamp {timestamp}"),
+            (_, Some(timestamp)) => {
+                write!(f, "the reader's clock {}; the record's timestamp {timestamp} is ahead of it too", self.now)
+            }
+            (_, None) => write!(f, "the reader's clock {}; the record has no timestamp", self.now),
+        }
+    }
+}
+
 /// Whether a record was taken in.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
@@ -75,20 +99,21 @@ pub(crate) enum Processed {
 
 /// One partition's operator with its state and the outputs that wait for the next cut.
 pub(crate) trait Task: Send {
-    /// Its name.
-    fn id(&self) -> TaskId;
-
-    /// Takes the next record of its partition in. Bad input is no error.
+    /// Takes the next record of its partition in. Bad input is no error. `now` is the reader's clock (epoch ms) after the
+    /// record was read for the first time; a replay does not ask it.
     ///
     /// # Errors
     /// Where the task's own invariants are broken.
-    fn process(&mut self, record: &Record<'_>) -> Result<Processed, TaskError>;
+    fn process(&mut self, record: &Record<'_>, now: i64) -> Result<Processed, TaskError>;
 
     /// The next offset it expects.
     fn position(&self) -> i64;
 
     /// Sets the offset of its first record.
     fn start_at(&mut self, offset: i64);
+
+    /// Goes on behind records that are gone, and counts them (folds).
+    fn skip(&mut self, lost: Lost);
 
     /// How far it has got.
     fn reached(&self) -> Reached;
@@ -146,6 +171,11 @@ pub(crate) trait Task: Send {
 
     /// What became of the records (folds).
     fn counts(&self) -> Option<&Counts>;
+
+    /// The newest record that was refused since its event time lay in the future, for a warning (folds).
+    fn refused_future(&self) -> Option<RefusedFuture> {
+        None
+    }
 
     /// Live state.
     fn size(&self) -> StateSize;

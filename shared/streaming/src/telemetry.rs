@@ -1,5 +1,6 @@
 //! The runtime's metrics: names in one place, `recwatch_streaming_*`.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicI64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -8,8 +9,16 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use records::names::bounded_to;
 
 use crate::operator::Figure;
+
+/// What a figure is of has at most this many bytes as a label's value.
+const MAX_LABEL_BYTES: usize = 128;
+/// A figure is shown of at most so many things a partition; the rest are one, their sum.
+const MAX_LABELS: usize = 100;
+/// What that one is called.
+const OTHERS: &str = "__other__";
 
 /// One partition of an input topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -36,6 +45,15 @@ pub(crate) struct ReasonLabels {
     pub(crate) reason: String,
 }
 
+/// One input topic and a rule for event times.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RuleLabels {
+    /// Topic.
+    pub(crate) topic: String,
+    /// Rule as [`RefusedTimes::by_rule`](crate::RefusedTimes::by_rule) names it.
+    pub(crate) rule: &'static str,
+}
+
 /// One figure of the operator of a partition of an input topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct FigureLabels {
@@ -59,7 +77,11 @@ pub struct Telemetry {
     pub(crate) read: PerTopic,
     pub(crate) applied: PerTopic,
     pub(crate) late: PerTopic,
+    pub(crate) lost: PerTopic,
     pub(crate) dead_lettered: Family<ReasonLabels, Counter>,
+    pub(crate) refused_times: Family<RuleLabels, Counter>,
+    pub(crate) foreign_records: Counter,
+    pub(crate) too_large: PerTopic,
     pub(crate) position: PerPartition,
     pub(crate) committed: PerPartition,
     pub(crate) lag: PerPartition,
@@ -92,7 +114,11 @@ impl Default for Telemetry {
             read: Family::default(),
             applied: Family::default(),
             late: Family::default(),
+            lost: Family::default(),
             dead_lettered: Family::default(),
+            refused_times: Family::default(),
+            foreign_records: Counter::default(),
+            too_large: Family::default(),
             position: Family::default(),
             committed: Family::default(),
             lag: Family::default(),
@@ -123,10 +149,24 @@ impl Telemetry {
         registry.register("records_read", "Records taken from source topics", self.read.clone());
         registry.register("records_applied", "Events that entered the state", self.applied.clone());
         registry.register("records_late", "Events at or below the watermark", self.late.clone());
+        let help = "Records that were deleted before they were read, and skipped; an upper bound";
+        registry.register("records_lost", help, self.lost.clone());
         registry.register("records_dead_lettered", "Records refused, by reason", self.dead_lettered.clone());
+        let help = "Records refused for their event time, by the rule: ahead of the record's timestamp, ahead of the reader's \
+                    clock (with or without a timestamp), or out of range";
+        registry.register("records_refused_event_time", help, self.refused_times.clone());
+        let help = "Records of the watermarks topics that no task of this worker has written: left out";
+        registry.register("foreign_records", help, self.foreign_records.clone());
+        let help =
+            "Records that their topic does not take, nor their beginnings: they are left out, and named in the log";
+        registry.register("records_too_large", help, self.too_large.clone());
         registry.register("position", "Next offset that this instance will process", self.position.clone());
         registry.register("committed", "Offset that is committed with its outputs", self.committed.clone());
-        registry.register("lag_records", "Offsets behind the partition's high watermark", self.lag.clone());
+        registry.register(
+            "lag_records",
+            "Records that wait in the partition; 0 where its end is confirmed",
+            self.lag.clone(),
+        );
         let help = "Wall clock minus watermark, in milliseconds";
         registry.register("watermark_delay_milliseconds", help, self.watermark_delay.clone());
         registry.register("open_windows", "Windows that hold data and are not closed", self.open_windows.clone());
@@ -161,17 +201,28 @@ impl Telemetry {
         before: &[FigureLabels],
         figures: &[Figure<'_>],
     ) -> Vec<FigureLabels> {
-        let told = figures.iter().map(|figure| {
-            let labels = FigureLabels {
-                topic: labels.topic.clone(),
-                partition: labels.partition,
-                name: figure.name,
-                of: figure.of.to_owned(),
-            };
-            self.operator.get_or_create(&labels).set(i64::try_from(figure.value).unwrap_or(i64::MAX));
-            labels
-        });
-        let told: Vec<FigureLabels> = told.collect();
+        let mut told: Vec<FigureLabels> = Vec::new();
+        let mut others: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let mut shown: BTreeMap<&'static str, usize> = BTreeMap::new();
+        let mut show = |name, of: &str, value: u64| {
+            let of = bounded_to(of, MAX_LABEL_BYTES).into_owned();
+            let labels = FigureLabels { topic: labels.topic.clone(), partition: labels.partition, name, of };
+            self.operator.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+            told.push(labels);
+        };
+        for figure in figures {
+            let shown = shown.entry(figure.name).or_default();
+            *shown += 1;
+            if *shown <= MAX_LABELS {
+                show(figure.name, figure.of, figure.value);
+            } else {
+                let sum = others.entry(figure.name).or_default();
+                *sum = sum.saturating_add(figure.value);
+            }
+        }
+        for (name, value) in others {
+            show(name, OTHERS, value);
+        }
         for gone in before.iter().filter(|labels| !told.contains(labels)) {
             self.operator.remove(gone);
         }
@@ -252,6 +303,24 @@ mod tests {
         assert_eq!(shown(&registry), [line("books", 5), line("music", 5)]);
         let told = telemetry.show(&labels, &told, &[Figure { value: 7, ..figures[1] }]);
         assert_eq!(shown(&registry), [line("music", 7)]);
+        telemetry.forget(&labels, &told);
+        assert_eq!(shown(&registry), Vec::<String>::new());
+    }
+
+    /// Domains are named by the input.
+    #[test]
+    fn figures_are_of_so_many_things_at_most_and_these_have_short_names() {
+        let (mut registry, telemetry) = (Registry::default(), Telemetry::default());
+        telemetry.register(registry.sub_registry_with_prefix("recwatch_streaming"));
+        let labels = PartitionLabels { topic: "users".to_owned(), partition: 3 };
+        let domains: Vec<String> = (0..5_000).map(|at| format!("{}{at:04}", "\"é".repeat(100_000 / 3))).collect();
+        let figures: Vec<Figure<'_>> =
+            domains.iter().map(|of| Figure { name: "samples", of, value: u64::MAX / 2 }).collect();
+        let told = telemetry.show(&labels, &[], &figures);
+        let lines = shown(&registry);
+        assert_eq!((told.len(), lines.len()), (101, 101));
+        assert!(lines.iter().map(String::len).sum::<usize>() < 101 * 400, "{:?}", lines[1]);
+        assert!(lines.iter().any(|line| line.contains(r#"of="__other__"} 9223372036854775807"#)), "{:?}", lines[0]);
         telemetry.forget(&labels, &told);
         assert_eq!(shown(&registry), Vec::<String>::new());
     }

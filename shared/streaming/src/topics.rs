@@ -1,9 +1,10 @@
-//! The topics that a worker needs: checked at start, created where allowed, deleted and made anew by a reset.
+//! The topics that a worker needs: checked at start, created where allowed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use kafka::{TopicChange, TopicIdentity, describe_topics};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -12,14 +13,18 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config::RuntimeConfig;
-use crate::kafka::{ASK_AT_START, topic_settings};
+use crate::kafka::{ASK, ASK_AT_START, topic_settings};
 use crate::topology::{Cleanup, Topology};
+use crate::way_out;
 
 const WEEK: &str = "604800000";
 
+/// The largest record of an internal topic that is cut into pieces, and what stands around it, in bytes.
+const LARGEST_PIECE: usize = crate::state::CHUNK_BYTES + 4096;
+
 /// A topic as the worker needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Needed {
+pub(crate) struct Needed {
     name: String,
     partitions: i32,
     /// Whether another number of partitions is a fault.
@@ -38,8 +43,11 @@ pub(crate) struct PipelineSizes {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) pipelines: Vec<PipelineSizes>,
-    /// The largest record that late and dead-letter topic take, in bytes.
-    pub(crate) max_handed_on_bytes: usize,
+    /// The largest batch that each of the topology's topics takes, in bytes; the producer's own limit where that is smaller
+    /// or the topic's is not known.
+    pub(crate) topic_limits: Vec<usize>,
+    /// All topics as they are.
+    pub(crate) identities: BTreeMap<String, TopicIdentity>,
 }
 
 fn needed(topology: &Topology, config: &RuntimeConfig, sizes: &[PipelineSizes]) -> Vec<Needed> {
@@ -91,7 +99,8 @@ fn needed(topology: &Topology, config: &RuntimeConfig, sizes: &[PipelineSizes]) 
     topics
 }
 
-struct Broker {
+/// A client for what is asked and ordered at a start or by a person.
+pub(crate) struct Broker {
     consumer: BaseConsumer,
     admin: AdminClient<DefaultClientContext>,
     runtime: tokio::runtime::Runtime,
@@ -99,7 +108,7 @@ struct Broker {
 }
 
 impl Broker {
-    fn connect(kafka: &ClientConfig) -> anyhow::Result<Self> {
+    pub(crate) fn connect(kafka: &ClientConfig) -> anyhow::Result<Self> {
         Ok(Self {
             consumer: kafka.create().context("the Kafka client cannot be made")?,
             admin: kafka.create().context("the Kafka admin client cannot be made")?,
@@ -108,17 +117,36 @@ impl Broker {
         })
     }
 
-    /// Partition counts of the cluster's topics.
-    fn partitions(&self, kafka: &ClientConfig) -> anyhow::Result<HashMap<String, i32>> {
-        let brokers = kafka.get("bootstrap.servers").unwrap_or_default();
-        let metadata = self
-            .consumer
-            .fetch_metadata(None, ASK_AT_START)
-            .with_context(|| format!("kafka.brokers = {brokers:?}: no broker answers within {ASK_AT_START:?}"))?;
-        Ok(metadata.topics().iter().map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32)).collect())
+    pub(crate) fn client(&self) -> &BaseConsumer {
+        &self.consumer
     }
 
-    fn create(&self, topics: &[Needed], replication: i32) -> anyhow::Result<()> {
+    /// Those of the topics that exist.
+    pub(crate) fn existing<'a>(
+        &self,
+        kafka: &ClientConfig,
+        topics: impl IntoIterator<Item = &'a str>,
+    ) -> anyhow::Result<BTreeMap<String, TopicIdentity>> {
+        let topics: Vec<&str> = topics.into_iter().collect();
+        let brokers = kafka.get("bootstrap.servers").unwrap_or_default();
+        let described = describe_topics(self.consumer.client(), &topics, ASK_AT_START)
+            .with_context(|| format!("kafka.brokers = {brokers:?}: no broker answers within {ASK_AT_START:?}"))?;
+        let (mut existing, mut problems) = (BTreeMap::new(), Vec::new());
+        for (name, described) in described {
+            match described {
+                Ok(identity) => drop(existing.insert(name, identity)),
+                Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {}
+                Err(RDKafkaErrorCode::TopicAuthorizationFailed) => problems.push(format!(
+                    "topic {name}: this user may not see it (TopicAuthorizationFailed): grant Describe on it, and what \
+                     else the README's table of rights names"
+                )),
+                Err(code) => problems.push(format!("topic {name} cannot be described: {code}")),
+            }
+        }
+        if problems.is_empty() { Ok(existing) } else { bail!("{}", problems.join("; ")) }
+    }
+
+    pub(crate) fn create(&self, topics: &[Needed], replication: i32) -> anyhow::Result<()> {
         let new: Vec<NewTopic<'_>> = topics
             .iter()
             .map(|topic| {
@@ -138,6 +166,24 @@ impl Broker {
         }
         Ok(())
     }
+
+    /// Deletes topics, and waits until they are not there any more.
+    pub(crate) fn delete(&self, kafka: &ClientConfig, topics: &[&str]) -> anyhow::Result<()> {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        for result in self.runtime.block_on(self.admin.delete_topics(topics, &self.options))? {
+            if let Err((name, code)) = result {
+                bail!("topic {name} cannot be deleted: {code}");
+            }
+        }
+        let deadline = Instant::now() + ASK_AT_START;
+        while !self.existing(kafka, topics.iter().copied())?.is_empty() {
+            anyhow::ensure!(Instant::now() < deadline, "deleted topics are still there after {ASK_AT_START:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
 }
 
 /// Checks all topics, and creates those that are missing where `create` allows it.
@@ -147,23 +193,18 @@ pub(crate) fn check(
     kafka: &ClientConfig,
     create: bool,
 ) -> anyhow::Result<Found> {
+    checked(topology, config, kafka, create).with_context(|| topology.worker.clone())
+}
+
+fn checked(topology: &Topology, config: &RuntimeConfig, kafka: &ClientConfig, create: bool) -> anyhow::Result<Found> {
     let broker = Broker::connect(kafka)?;
-    let mut existing = broker.partitions(kafka)?;
-    let mut problems = Vec::new();
-    let mut sizes = Vec::new();
-    for (index, pipeline) in topology.pipelines.iter().enumerate() {
-        let Some(source_partitions) = existing.get(&pipeline.source_topic).copied() else {
-            problems.push(format!("source topic {} does not exist", pipeline.source_topic));
-            continue;
-        };
-        let repartition = existing.get(&topology.internal_topic(index, "repartition")).copied();
-        let merge_partitions = repartition.unwrap_or(config.merge_partitions);
-        sizes.push(PipelineSizes { source_partitions, merge_partitions });
-    }
-    if !problems.is_empty() {
-        bail!("{}: {}", topology.worker, problems.join("; "));
-    }
+    let internal = topology.internal_topics();
+    let sources = topology.pipelines.iter().map(|pipeline| pipeline.source_topic.as_str());
+    let mut existing = broker.existing(kafka, sources.chain(internal.iter().map(String::as_str)))?;
+    let sizes = pipeline_sizes(topology, config, &existing)?;
     let needed = needed(topology, config, &sizes);
+    let names = || needed.iter().map(|topic| topic.name.as_str());
+    existing.extend(broker.existing(kafka, names())?);
     let missing: Vec<Needed> = needed.iter().filter(|topic| !existing.contains_key(&topic.name)).cloned().collect();
     if !missing.is_empty() && create {
         broker.create(&missing, config.replication_factor)?;
@@ -172,52 +213,133 @@ pub(crate) fn check(
             if Instant::now() > deadline {
                 bail!("created topics do not appear in the cluster's metadata within {ASK_AT_START:?}");
             }
-            existing = broker.partitions(kafka)?;
+            std::thread::sleep(Duration::from_millis(20));
+            existing.extend(broker.existing(kafka, names())?);
         }
     } else if !missing.is_empty() {
-        let names: Vec<&str> = missing.iter().map(|topic| topic.name.as_str()).collect();
+        let missing: Vec<&str> = missing.iter().map(|topic| topic.name.as_str()).collect();
         bail!(
-            "{}: topics are missing: {}. Create them, or run: {} --config FILE --create-topics",
-            topology.worker,
-            names.join(", "),
+            "topics are missing: {}. Create them, or run: {} --config FILE --create-topics",
+            missing.join(", "),
             topology.worker
         );
     }
-    let names = needed.iter().map(|topic| topic.name.as_str());
+    let sources = topology.pipelines.iter().map(|pipeline| pipeline.source_topic.as_str());
     // without the right to describe, settings are not known: the defaults are assumed
-    let settings = broker.runtime.block_on(topic_settings(&broker.admin, names, &broker.options))?;
-    for topic in needed.iter().filter(|topic| topic.exact) {
-        let partitions = existing.get(&topic.name).copied().unwrap_or_default();
-        if partitions != topic.partitions {
+    let settings =
+        broker.runtime.block_on(topic_settings(&broker.admin, names().chain(sources.clone()), &broker.options))?;
+    let mut problems: Vec<String> = needed
+        .iter()
+        .filter(|topic| topic.exact)
+        .flat_map(|topic| {
+            let partitions = existing.get(&topic.name).map_or(0, |topic| topic.partitions);
+            topic.problems(&topology.worker, partitions, settings.get(&topic.name))
+        })
+        .collect();
+    for topic in [&topology.late_topic, &topology.dead_letter_topic] {
+        let policy = settings.get(topic).and_then(|settings| settings.get("cleanup.policy"));
+        if let Some(policy) = policy.filter(|policy| policy.contains("compact")) {
             problems.push(format!(
-                "{} has {partitions} partitions, {} are needed (did the source's number change? then stop all instances \
-                 and run: {} --config FILE --reset-state)",
-                topic.name, topic.partitions, topology.worker
+                "{topic} has cleanup.policy = {policy}: it would lose records that have the same key, and refuse those \
+                 without; delete is needed"
             ));
-        }
-        let wanted = topic.settings.iter().find(|(key, _)| *key == "cleanup.policy").map(|(_, value)| value.as_str());
-        let actual = settings.get(&topic.name).and_then(|settings| settings.get("cleanup.policy")).map(String::as_str);
-        if let (Some(wanted), Some(actual)) = (wanted, actual)
-            && wanted != actual
-        {
-            problems.push(format!("{} has cleanup.policy = {actual}, {wanted} is needed", topic.name));
         }
     }
     if !problems.is_empty() {
-        bail!("{}: {}", topology.worker, problems.join("; "));
+        bail!("{}", problems.join("; "));
     }
-    let limit = |topic: &str| settings.get(topic)?.get("max.message.bytes")?.parse::<usize>().ok();
-    let limits = [&topology.late_topic, &topology.dead_letter_topic].map(|topic| limit(topic));
-    let smallest = limits.into_iter().flatten().min().unwrap_or(usize::MAX).min(config.max_message_bytes());
-    // room for the batch around the record and for what the headers add
-    Ok(Found { pipelines: sizes, max_handed_on_bytes: smallest.saturating_sub(4096) })
+    for topic in sources {
+        let stamped_by = settings.get(topic).and_then(|settings| settings.get("message.timestamp.type"));
+        if stamped_by.is_some_and(|clock| clock == "CreateTime") {
+            tracing::info!(
+                topic,
+                "message.timestamp.type = CreateTime: producers stamp their records, so an event in the future is found by \
+                 this host's clock alone where a producer's clock is fast; LogAppendTime would have the broker's clock too"
+            );
+        }
+    }
+    let largest = config.max_message_bytes();
+    let limit = |topic: &String| limit_of(settings.get(topic)?);
+    let topic_limits = topology.topics().iter().map(|topic| limit(topic).unwrap_or(largest).min(largest)).collect();
+    Ok(Found { pipelines: sizes, topic_limits, identities: existing })
+}
+
+fn limit_of(settings: &BTreeMap<String, String>) -> Option<usize> {
+    settings.get("max.message.bytes")?.parse().ok()
+}
+
+/// The largest batch that a topic takes now, in bytes; `None` where that cannot be seen.
+pub(crate) fn max_message_bytes(kafka: &ClientConfig, topic: &str) -> Option<usize> {
+    let broker = Broker::connect(kafka).ok()?;
+    let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
+    let settings = broker.runtime.block_on(topic_settings(&broker.admin, [topic], &options));
+    limit_of(settings.ok()?.get(topic)?)
+}
+
+fn pipeline_sizes(
+    topology: &Topology,
+    config: &RuntimeConfig,
+    existing: &BTreeMap<String, TopicIdentity>,
+) -> anyhow::Result<Vec<PipelineSizes>> {
+    let (mut sizes, mut problems) = (Vec::new(), Vec::new());
+    let partitions = |topic: &str| existing.get(topic).map(|topic| topic.partitions);
+    for (index, pipeline) in topology.pipelines.iter().enumerate() {
+        let source = &pipeline.source_topic;
+        let Some(source_partitions) = partitions(source) else {
+            problems.push(way_out::of(topology, &TopicChange::Deleted { topic: source.clone() }));
+            continue;
+        };
+        // what its state was made with
+        if let Some(was) = partitions(&topology.internal_topic(index, "fold-state"))
+            && was != source_partitions
+        {
+            let change = TopicChange::Partitions { topic: source.clone(), was, is: source_partitions };
+            problems.push(way_out::of(topology, &change));
+        }
+        let repartition = partitions(&topology.internal_topic(index, "repartition"));
+        let merge_partitions = repartition.unwrap_or(config.merge_partitions);
+        sizes.push(PipelineSizes { source_partitions, merge_partitions });
+    }
+    if problems.is_empty() { Ok(sizes) } else { bail!("{}", problems.join("; ")) }
+}
+
+impl Needed {
+    /// What is wrong with an internal topic.
+    fn problems(&self, worker: &str, partitions: i32, settings: Option<&BTreeMap<String, String>>) -> Vec<String> {
+        let mut problems = Vec::new();
+        if partitions != self.partitions {
+            problems.push(format!(
+                "{} has {partitions} partitions, {} are needed: it was altered. To give the state up, stop all instances \
+                 and run: {worker} --config FILE --reset-state",
+                self.name, self.partitions
+            ));
+        }
+        let wanted = self.settings.iter().find(|(key, _)| *key == "cleanup.policy").map(|(_, value)| value.as_str());
+        let actual = settings.and_then(|settings| settings.get("cleanup.policy")).map(String::as_str);
+        if let (Some(wanted), Some(actual)) = (wanted, actual)
+            && wanted != actual
+        {
+            let harm = if wanted == "compact" { "state is deleted by age" } else { "records replace each other" };
+            problems.push(format!(
+                "{0} has cleanup.policy = {actual}, {wanted} is needed: else {harm}. Run: kafka-configs --alter --topic {0} \
+                 --add-config cleanup.policy={wanted}",
+                self.name
+            ));
+        }
+        if let Some(bytes) = settings.and_then(limit_of)
+            && bytes < LARGEST_PIECE
+        {
+            problems.push(format!("{} has max.message.bytes = {bytes}, {LARGEST_PIECE} are needed", self.name));
+        }
+        problems
+    }
 }
 
 /// Writes a record to each partition of a topic, and waits until all are there.
 pub(crate) fn send_to_all(kafka: &ClientConfig, topic: &str, value: &[u8]) -> anyhow::Result<()> {
     let broker = Broker::connect(kafka)?;
-    let partitions =
-        broker.partitions(kafka)?.get(topic).copied().with_context(|| format!("there is no topic {topic}"))?;
+    let existing = broker.existing(kafka, [topic])?;
+    let partitions = existing.get(topic).with_context(|| format!("there is no topic {topic}"))?.partitions;
     let mut config = kafka.clone();
     config.set("enable.idempotence", "true");
     let producer: FutureProducer = config.create().context("the producer cannot be made")?;
@@ -230,43 +352,4 @@ pub(crate) fn send_to_all(kafka: &ClientConfig, topic: &str, value: &[u8]) -> an
         }
         Ok(())
     })
-}
-
-/// Gives a worker's state up: deletes its group and its internal topics, and makes the topics anew. The next start reads
-/// the sources from their beginning.
-pub(crate) fn reset(topology: &Topology, config: &RuntimeConfig, kafka: &ClientConfig) -> anyhow::Result<()> {
-    let broker = Broker::connect(kafka)?;
-    let group = topology.group();
-    for result in broker.runtime.block_on(broker.admin.delete_groups(&[&group], &broker.options))? {
-        match result {
-            Ok(_) | Err((_, RDKafkaErrorCode::GroupIdNotFound)) => {}
-            Err((_, RDKafkaErrorCode::NonEmptyGroup)) => {
-                bail!("group {group} has members: stop all instances of {} first", topology.worker)
-            }
-            Err((_, code)) => bail!("group {group} cannot be deleted: {code}"),
-        }
-    }
-    let existing = broker.partitions(kafka)?;
-    let internal: Vec<String> =
-        topology.internal_topics().into_iter().filter(|topic| existing.contains_key(topic)).collect();
-    let names: Vec<&str> = internal.iter().map(String::as_str).collect();
-    if !names.is_empty() {
-        for result in broker.runtime.block_on(broker.admin.delete_topics(&names, &broker.options))? {
-            if let Err((name, code)) = result {
-                bail!("topic {name} cannot be deleted: {code}");
-            }
-        }
-        let deadline = Instant::now() + ASK_AT_START;
-        loop {
-            let left = broker.partitions(kafka)?;
-            if !internal.iter().any(|topic| left.contains_key(topic)) {
-                break;
-            }
-            if Instant::now() > deadline {
-                bail!("deleted topics are still there after {ASK_AT_START:?}");
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-    check(topology, config, kafka, true).map(|_| ())
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::deployment::{Deployment, INTERNAL_TOPICS};
 use crate::fold_task::{FoldTask, FoldTime, FoldTopics};
 use crate::merge_task::{MergeTask, MergeTopics};
 use crate::operator::{Fold, Merge, NoTable};
@@ -31,8 +32,10 @@ pub struct OutputTopic {
 
 /// A worker: its name, its topics and its pipelines.
 pub struct Topology {
-    /// The worker's name, as in `recwatch.internal.<worker>.*` and in the group `recwatch.<worker>`.
+    /// The worker's name.
     pub worker: String,
+    /// The consumer group of this deployment, as in `runtime.group`: empty for `recwatch.<worker>`.
+    pub group: String,
     /// The output topics; operators name them by their index here.
     pub outputs: Vec<OutputTopic>,
     /// Where late records go.
@@ -162,17 +165,17 @@ pub(crate) struct InternalTopics {
 }
 
 impl Topology {
-    /// The consumer group of the worker's instances.
+    /// The names of this deployment of the worker.
     #[must_use]
-    pub fn group(&self) -> String {
-        format!("recwatch.{}", self.worker)
+    pub fn deployment(&self) -> Deployment {
+        Deployment::new(&self.worker, &self.group)
     }
 
     /// An internal topic of a pipeline: `repartition`, `watermarks`, `fold-state`, `merge-state`, or `table` where it
     /// feeds one.
     #[must_use]
     pub fn internal_topic(&self, pipeline: usize, what: &str) -> String {
-        format!("recwatch.internal.{}.{}.{what}", self.worker, self.pipelines[pipeline].source_topic)
+        self.deployment().internal_topic(&self.pipelines[pipeline].source_topic, what)
     }
 
     /// All topics that the worker writes to, in the order of their indices.
@@ -189,9 +192,7 @@ impl Topology {
         let pipelines = 0..self.pipelines.len();
         let mut topics = Vec::new();
         for pipeline in pipelines.clone() {
-            for what in ["repartition", "watermarks", "fold-state", "merge-state"] {
-                topics.push(self.internal_topic(pipeline, what));
-            }
+            topics.extend(INTERNAL_TOPICS[..4].iter().map(|what| self.internal_topic(pipeline, what)));
         }
         for pipeline in pipelines.filter(|pipeline| self.pipelines[*pipeline].feeds) {
             topics.push(self.internal_topic(pipeline, "table"));

@@ -114,7 +114,10 @@ pub(crate) fn slowest(partitions: &[Option<Announced>], own: usize, start: i64) 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::window::MAX_SPAN;
 
     const NOW: i64 = i64::MAX;
 
@@ -166,6 +169,45 @@ mod tests {
     #[test]
     fn nobody_follows_beyond_now() {
         assert_eq!(follow_target(&[idle(None), active(1_000)], 0, &windows(), 5, 500), Some(490));
+    }
+
+    fn any_time() -> impl Strategy<Value = i64> {
+        prop_oneof![4 => any::<i64>(), 4 => 0..10_000_i64, 1 => Just(i64::MIN), 1 => Just(i64::MAX)]
+    }
+
+    fn any_announced() -> impl Strategy<Value = Option<Announced>> {
+        let announced = (prop::option::of(any_time()), any::<bool>()).prop_map(|(watermark, idle)| Announced {
+            watermark,
+            idle,
+            restores_from: None,
+        });
+        prop::option::weighted(0.8, announced)
+    }
+
+    proptest! {
+        /// The reader's clock jumps back and forth, events and others' watermarks are anything.
+        #[test]
+        fn a_watermark_never_falls_and_follows_nobody_beyond_now(
+            bound in 0..=MAX_SPAN,
+            steps in prop::collection::vec(
+                (any_time(), any_time(), prop::collection::vec(any_announced(), 1..4), any::<bool>()), 1..50),
+        ) {
+            let mut watermark = Watermark::new(bound);
+            for (event_time, now, partitions, accepts) in steps {
+                let before = watermark.value();
+                if accepts {
+                    if !watermark.is_late(event_time) {
+                        watermark.accept(event_time);
+                    }
+                    prop_assert!(watermark.value() >= Some(event_time.saturating_sub(bound)));
+                } else if let Some(target) = follow_target(&partitions, 0, &windows(), bound, now) {
+                    prop_assert!(i128::from(target) <= (i128::from(now) - i128::from(bound)).max(i128::from(i64::MIN)));
+                    prop_assert_eq!(watermark.follow(target), before.is_none_or(|before| before < target));
+                }
+                prop_assert!(watermark.value() >= before);
+                prop_assert!(watermark.value().is_none_or(|value| watermark.is_late(value)));
+            }
+        }
     }
 
     #[test]

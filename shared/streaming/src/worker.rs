@@ -1,15 +1,20 @@
 //! What all threads of an instance share: the topology, the topics' sizes, the announcements, the stop switch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use kafka::{TopicId, TopicIdentity};
 use rdkafka::ClientConfig;
+use service::Health;
 
 use crate::config::RuntimeConfig;
 use crate::progress::Board;
+use crate::resume::Lost;
 use crate::table::AnyTable;
 use crate::task::{Step, Task, TaskId};
 use crate::telemetry::Telemetry;
+use crate::topic_watch::TopicWatch;
 use crate::topology::{TaskContext, Topology};
 
 /// See the module.
@@ -19,10 +24,19 @@ pub(crate) struct Worker {
     pub(crate) kafka: ClientConfig,
     pub(crate) group: String,
     pub(crate) topics: Arc<[String]>,
+    /// The largest batch that each of them takes, in bytes, as far as is known.
+    pub(crate) topic_limits: Arc<[usize]>,
     pub(crate) semantics: u64,
     pub(crate) pipelines: Vec<PipelineState>,
     pub(crate) telemetry: Telemetry,
     pub(crate) stop: Arc<AtomicBool>,
+    /// Where partitions that wait and threads report.
+    pub(crate) health: Health,
+    /// The topics as they were at the start.
+    pub(crate) identities: BTreeMap<String, TopicIdentity>,
+    pub(crate) watch: TopicWatch,
+    /// Whether records that were deleted before they were read are skipped, and counted.
+    pub(crate) skip_lost: bool,
 }
 
 /// A pipeline's sizes and announcements.
@@ -34,6 +48,24 @@ pub(crate) struct PipelineState {
 impl Worker {
     pub(crate) fn stopping(&self) -> bool {
         self.stop.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The name of a stream thread: its transactional id, its name in the group, its client's.
+    pub(crate) fn thread_name(&self, index: usize) -> String {
+        self.topology.deployment().transactional_id(&format!("{}-{index}", self.config.instance))
+    }
+
+    /// Says what is skipped.
+    pub(crate) fn warn_lost(&self, topic: &str, partition: i32, lost: Lost) {
+        tracing::warn!(
+            topic,
+            partition,
+            from = lost.from,
+            to = lost.to,
+            records = lost.count(),
+            "records that were deleted before they were read are skipped, as --skip-lost says: windows that were open then \
+             are without them"
+        );
     }
 
     /// What the folds and merges of all pipelines read.
@@ -98,6 +130,16 @@ impl Worker {
 
     pub(crate) fn state_topic(&self, id: TaskId) -> &str {
         &self.topics[usize::from(self.state_topic_index(id))]
+    }
+
+    /// The id of the topic that a task reads, as of the start.
+    pub(crate) fn input_id(&self, id: TaskId) -> Option<&TopicId> {
+        let context = &self.pipelines[id.pipeline].context;
+        let topic = match id.step {
+            Step::Fold => &*context.source_topic,
+            Step::Merge => &self.topics[usize::from(context.internal.repartition)],
+        };
+        self.identities.get(topic)?.id.as_ref()
     }
 
     pub(crate) fn source_partitions(&self, id: TaskId) -> i32 {

@@ -5,9 +5,9 @@ mod toy;
 
 use std::time::Duration;
 
-use running::{DEADLINE, Instance, kafka, progress, wait_for};
+use running::{DEADLINE, Instance, kafka, progress, sorted_rows, wait_for};
 use service::{GroupProtocol, HumanDuration};
-use streaming::{Runtime, Topology};
+use streaming::{Runtime, StartOptions, Topology};
 use testkit::{Outgoing, eventually, produce, read_committed};
 
 const PARTITIONS: i32 = 4;
@@ -48,8 +48,7 @@ fn rows_survive_comings_and_goings(made: Made, protocol: GroupProtocol) {
     let source = testkit::topic("amounts", PARTITIONS, &[]);
     let worker = testkit::unique("toy");
     let all = events(60_000);
-    let largest = all.iter().map(|(_, time, _)| *time).max().unwrap() - toy::BOUND;
-    let closed = largest.div_euclid(toy::SLIDE) * toy::SLIDE;
+    let closed = toy::closed(&all);
 
     let first = start_made(made, &worker, &source, "first", protocol);
     publish(&source, &all[..20_000]);
@@ -63,10 +62,42 @@ fn rows_survive_comings_and_goings(made: Made, protocol: GroupProtocol) {
     second.stop().unwrap();
     third.stop().unwrap();
 
-    let mut rows: Vec<String> =
-        read_committed(&format!("{worker}.sums")).iter().map(testkit::Recorded::value_text).collect();
-    rows.sort();
-    assert_eq!(rows, toy::batch(&all, closed));
+    assert_eq!(sorted_rows(&worker), toy::batch(&all, closed));
+}
+
+/// What an instance had made of tasks that are others' by now must not be committed, although the group takes its commits
+/// again as soon as it has joined under a new id.
+#[test]
+fn an_instance_that_is_expelled_while_it_gives_partitions_up_commits_nothing_of_what_it_had_made() {
+    let source = testkit::topic("amounts", PARTITIONS, &[]);
+    let worker = testkit::unique("toy");
+    let group = format!("recwatch.{worker}");
+    let mut all = events(40_000);
+    // in the middle of a batch: rows of what lies before it are made and not committed
+    all[30_000].2 = toy::STANDSTILL;
+    let closed = toy::closed(&all);
+    let start = |name: &str| {
+        let mut config = toy::config(name);
+        config.protocol = GroupProtocol::Classic;
+        Instance::with_threads(1, toy::topology(&worker, &source, Duration::from_secs(1)), config)
+    };
+    let members = || testkit::members(&group);
+
+    let expelled = start("expelled");
+    publish(&source, &all);
+    eventually("it stands still", DEADLINE, || toy::GATE.is_reached().then_some(()));
+    let successor = start("successor");
+    let both = eventually("both are members", DEADLINE, || members().filter(|members| members.len() == 2));
+    let member = both.iter().find(|id| id.contains("expelled")).unwrap();
+    testkit::expel(&group, member);
+    wait_for(&worker, &source, 40_000, closed);
+    toy::GATE.open();
+    let again = |members: &Vec<String>| members.len() == 2 && !members.contains(member);
+    eventually("the expelled one is a member again", DEADLINE, || members().filter(again));
+    eventually("it has tasks again", DEADLINE, || expelled.readiness.check().ok());
+    expelled.stop().unwrap();
+    successor.stop().unwrap();
+    assert_eq!(sorted_rows(&worker), toy::batch(&all, closed));
 }
 
 #[test]
@@ -160,7 +191,12 @@ fn another_semantic_configuration_is_refused_until_the_state_is_reset() {
         topology.semantics = "window = other".to_owned();
         topology
     };
-    let start_changed = || Instance::of(Runtime::new(changed(), toy::config("only"), kafka(), 1, false).unwrap());
+    let start_changed = || {
+        let options = StartOptions::default();
+        Instance::of(
+            Runtime::new(changed(), toy::config("only"), kafka(), 1, options, &service::Health::new()).unwrap(),
+        )
+    };
     let refused = start_changed().end().unwrap_err();
     let message = format!("{refused:#}");
     assert!(message.contains("another configuration") && message.contains("--reset-state"), "{message}");

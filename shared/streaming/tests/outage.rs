@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
-use running::{DEADLINE, Instance, kafka, wait_for};
+use running::{DEADLINE, Instance, kafka, sorted_rows, wait_for};
 
-use testkit::{Component, Outgoing, Signal, eventually, produce, read_committed};
+use testkit::{Component, Outgoing, Signal, eventually, produce};
 
 /// After which a broker that is not heard of has no partitions any more; Kafka's own default.
 const BROKER_SESSION: Duration = Duration::from_secs(9);
@@ -29,8 +29,7 @@ fn a_broker_that_stands_still_delays_rows_and_changes_none() {
             events.iter().map(|(key, time, amount)| Outgoing::new(key.as_str(), format!("{time},{amount}"))),
         );
     };
-    let closed =
-        (events.iter().map(|(_, time, _)| *time).max().unwrap() - toy::BOUND).div_euclid(toy::SLIDE) * toy::SLIDE;
+    let closed = toy::closed(&events);
 
     let instance = Instance::run(toy::topology(&worker, &source, Duration::from_secs(1)), toy::config("only"));
     publish(&events[..20_000]);
@@ -57,7 +56,5 @@ fn a_broker_that_stands_still_delays_rows_and_changes_none() {
         (rows >= expected.len()).then_some(())
     });
     instance.stop().unwrap();
-    let mut rows: Vec<String> = read_committed(&sums).iter().map(testkit::Recorded::value_text).collect();
-    rows.sort();
-    assert_eq!(rows, expected);
+    assert_eq!(sorted_rows(&worker), expected);
 }

@@ -13,11 +13,13 @@
 //! Helpers panic where a test could only fail: a test that has no broker has nothing to say.
 
 mod components;
+mod groups;
 mod records;
 mod waiting;
 
 pub use components::{brokers, clickhouse, kafka, kafka_with_session, stack, workers};
-pub use records::{Outgoing, Recorded, produce, read_committed, topic, unique};
+pub use groups::{expel, members};
+pub use records::{Outgoing, Recorded, create_topic, produce, produce_with, read_committed, topic, unique};
 pub use stack::broker::ends_by_itself;
 pub use stack::{Component, Signal, set_group_session};
 pub use waiting::eventually;

@@ -29,8 +29,16 @@ pub fn unique(name: &str) -> String {
 /// The broker refuses it.
 pub fn topic(name: &str, partitions: i32, settings: &[(&str, &str)]) -> String {
     let name = unique(name);
-    stack::create_topic(&brokers(), &name, partitions, settings).unwrap_or_else(|error| panic!("{error:#}"));
+    create_topic(&name, partitions, settings);
     name
+}
+
+/// Creates a topic of exactly this name: one that a test has deleted before, say.
+///
+/// # Panics
+/// The broker refuses it.
+pub fn create_topic(name: &str, partitions: i32, settings: &[(&str, &str)]) {
+    stack::create_topic(&brokers(), name, partitions, settings).unwrap_or_else(|error| panic!("{error:#}"));
 }
 
 /// A record to produce.
@@ -125,14 +133,26 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
 /// # Panics
 /// The broker refuses one.
 pub fn produce(topic: &str, records: impl IntoIterator<Item = Outgoing>) {
-    let producer: BaseProducer<Deliveries> = ClientConfig::new()
+    produce_with(&[], topic, records);
+}
+
+/// The same by a producer with these settings too, such as `compression.type`.
+///
+/// # Panics
+/// The broker refuses one.
+pub fn produce_with(settings: &[(&str, &str)], topic: &str, records: impl IntoIterator<Item = Outgoing>) {
+    let mut config = ClientConfig::new();
+    config
         .set("bootstrap.servers", brokers())
         .set("enable.idempotence", "true")
         .set("partitioner", "murmur2_random")
         .set("message.max.bytes", "8000000")
-        .set("linger.ms", "1")
-        .create_with_context(Deliveries::default())
-        .unwrap_or_else(|error| panic!("no producer: {error}"));
+        .set("linger.ms", "1");
+    for (key, value) in settings {
+        config.set(*key, *value);
+    }
+    let producer: BaseProducer<Deliveries> =
+        config.create_with_context(Deliveries::default()).unwrap_or_else(|error| panic!("no producer: {error}"));
     for outgoing in records {
         let headers = outgoing
             .headers

@@ -3,21 +3,23 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use kafka::{LARGEST_RECORD, ReadFailure, Transactions, partitions, read_to_end, reader};
+use kafka::{LARGEST_RECORD, ReadFailure, Refused, Transactions, partitions, read_to_end, reader};
 use rdkafka::producer::BaseRecord;
 use rdkafka::{ClientConfig, Message as _};
 use records::{Alert, AlertState, Decoder, DecoderConfig, Encoder, Registry, Text};
 use service::Shutdown;
+use streaming::Deployment;
 
 /// What is said of alerts that end because the state was reset.
 const REASON: &str = "state_reset";
 
-/// The alerts of a worker that fire, as told last.
+/// The alerts of a deployment that fire, as reported last. Those of another deployment of the worker have other
+/// fingerprints.
 pub(crate) struct LeftAlerts<'a> {
     kafka: &'a ClientConfig,
     registry: &'a Registry,
     topic: &'a str,
-    worker: &'a str,
+    deployment: &'a Deployment,
     /// By fingerprint.
     firing: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -31,16 +33,16 @@ impl<'a> LeftAlerts<'a> {
         kafka: &'a ClientConfig,
         registry: &'a Registry,
         topic: &'a str,
-        worker: &'a str,
+        deployment: &'a Deployment,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
-        let mut left = Self { kafka, registry, topic, worker, firing: BTreeMap::new() };
+        let mut left = Self { kafka, registry, topic, deployment, firing: BTreeMap::new() };
         left.read_topic(shutdown).with_context(|| format!("the alerts that fire cannot be read from {topic}"))?;
         Ok(left)
     }
 
     fn read_topic(&mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let group = format!("recwatch.{}", self.worker);
+        let group = self.deployment.group();
         let partitions = partitions(&reader(self.kafka, &group, "read_committed")?, self.topic)?;
         let mut decoder = self.decoder();
         for partition in 0..partitions {
@@ -64,7 +66,7 @@ impl<'a> LeftAlerts<'a> {
     ) -> Result<(), ReadFailure> {
         let (Some(key), Some(value)) = (key, value) else { return Ok(()) };
         match decoder.decode(Some(key), Some(value)) {
-            Ok(alert) if alert.worker == self.worker => {
+            Ok(alert) if self.is_own(&alert) => {
                 if alert.state == AlertState::Firing {
                     self.firing.insert(key.to_vec(), value.to_vec());
                 } else {
@@ -75,6 +77,12 @@ impl<'a> LeftAlerts<'a> {
             Err(records::DecodeError::NoAnswer(error)) => Err(ReadFailure::Later(error.to_string())),
             Ok(_) | Err(records::DecodeError::Rejected(_)) => Ok(()),
         }
+    }
+
+    fn is_own(&self, alert: &Alert<'_>) -> bool {
+        let group = alert.group.iter().map(|label| (&*label.name, &*label.value));
+        let own = alerting::fingerprint(self.deployment.worker(), self.deployment.own_group(), &alert.rule, group);
+        alert.worker == self.deployment.worker() && alert.fingerprint == own.as_str()
     }
 
     /// Tells that they are over, all of them or none; how many.
@@ -89,7 +97,7 @@ impl<'a> LeftAlerts<'a> {
             format!(
                 "{} alerts of {} still fire on {}: run --reset-state again",
                 self.firing.len(),
-                self.worker,
+                self.deployment.worker(),
                 self.topic
             )
         });
@@ -100,7 +108,7 @@ impl<'a> LeftAlerts<'a> {
         let schema = self.registry.register_for::<Alert<'static>>(self.topic)?;
         let (mut decoder, mut encoder) = (self.decoder(), Encoder::<Alert<'static>>::new(schema));
         let mut config = self.kafka.clone();
-        let id = format!("{}-reset", self.worker);
+        let id = self.deployment.transactional_id("reset");
         // Kafka's own partitioner, as the worker has it: an alert stays in its partition
         config.set("client.id", &id).set("transactional.id", &id).set("partitioner", "murmur2_random");
         config.set("message.max.bytes", LARGEST_RECORD);
@@ -109,13 +117,14 @@ impl<'a> LeftAlerts<'a> {
         let mut bytes = Vec::new();
         for (key, value) in &self.firing {
             let alert = decoder.decode(Some(key), Some(value))?;
-            let summary = format!("the state of {} was reset; the last word was: {}", self.worker, alert.summary);
+            let worker = self.deployment.worker();
+            let summary = format!("the state of {worker} was reset; the last word was: {}", alert.summary);
             bytes.clear();
             encoder.encode(&ended(alert, &summary), &mut bytes)?;
             transactions.send(BaseRecord::to(self.topic).key(key.as_slice()).payload(bytes.as_slice()))?;
         }
         transactions.deliver();
-        if let Some((error, topic)) = transactions.refusal() {
+        if let Some(Refused { error, topic, .. }) = transactions.refusal() {
             transactions.abort()?;
             bail!("{topic} does not take a record: {error}");
         }

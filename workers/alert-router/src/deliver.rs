@@ -8,20 +8,17 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use sha2::Sha256;
 
 use crate::config::{Protocol, Target};
 use crate::core::Outcome;
+use crate::receipt::{LARGEST_RECEIPT, Receipt};
 
 /// Header: the same for each repetition of a notification.
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 /// Header: `sha256=` and the HMAC-SHA256 of the body, in hexadecimal.
 pub const SIGNATURE: &str = "X-Recwatch-Signature-256";
-
-/// What an answer says is cut behind as many bytes, and no more is read.
-const MAX_ANSWER: usize = 500;
 
 /// An attempt's end.
 #[derive(Debug)]
@@ -116,7 +113,7 @@ impl Http {
     async fn post(&self, idempotency_key: &str, body: &[u8]) -> (Outcome, Option<u16>) {
         let mut request = self.client.post(&self.url).header(CONTENT_TYPE, "application/json");
         request = request.headers(self.headers.clone()).header(IDEMPOTENCY_KEY, idempotency_key);
-        let body = match &self.protocol {
+        let sent = match &self.protocol {
             Protocol::PagerDuty(key) => with_routing_key(body, key.expose()),
             Protocol::Alertmanager => body.to_vec(),
             Protocol::Webhook(None) => body.to_vec(),
@@ -125,64 +122,33 @@ impl Http {
                 body.to_vec()
             }
         };
-        match request.body(body).send().await {
+        match request.body(sent.clone()).send().await {
             Err(error) => {
                 let outcome =
                     Outcome::Failed { message: with_causes(&error), reached: !error.is_connect(), retry_after: None };
                 (outcome, None)
             }
             Ok(answer) => {
-                let status = answer.status();
-                let retry_after =
-                    answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-                let said: String = match status.is_success() {
-                    true => String::new(),
-                    false => beginning(answer).await,
-                };
-                (verdict(status, retry_after.as_deref(), &said), Some(status.as_u16()))
+                let (status, headers) = (answer.status(), answer.headers().clone());
+                // a webhook's success says nothing that matters
+                let is_read = !(status.is_success() && matches!(self.protocol, Protocol::Webhook(_)));
+                let body = if is_read { beginning(answer).await } else { Vec::new() };
+                let receipt = Receipt { status, headers: &headers, body: &body };
+                (receipt.outcome(&self.protocol, &sent, SystemTime::now()), Some(status.as_u16()))
             }
         }
     }
 }
 
-/// What an answer says first.
-async fn beginning(mut answer: reqwest::Response) -> String {
-    let mut said = Vec::new();
-    while said.len() < MAX_ANSWER
+/// The beginning of an answer's body; where it breaks off, what has come.
+async fn beginning(mut answer: reqwest::Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() < LARGEST_RECEIPT
         && let Ok(Some(chunk)) = answer.chunk().await
     {
-        said.extend_from_slice(&chunk);
+        body.extend_from_slice(&chunk[..chunk.len().min(LARGEST_RECEIPT - body.len())]);
     }
-    said.truncate(MAX_ANSWER);
-    String::from_utf8_lossy(&said).into_owned()
-}
-
-/// What a status means: what has to change before a repetition helps.
-fn verdict(status: StatusCode, retry_after: Option<&str>, said: &str) -> Outcome {
-    let message = format!("{status}: {said}");
-    match status {
-        _ if status.is_success() => Outcome::Delivered,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            Outcome::Failed { message, reached: false, retry_after: retry_after.and_then(wait) }
-        }
-        StatusCode::REQUEST_TIMEOUT => Outcome::Failed { message, reached: true, retry_after: None },
-        _ if status.is_server_error() => Outcome::Failed { message, reached: true, retry_after: None },
-        _ => Outcome::Refused { message },
-    }
-}
-
-/// `Retry-After` in ms: seconds, or a date.
-fn wait(text: &str) -> Option<i64> {
-    if let Ok(seconds) = text.trim().parse::<u32>() {
-        return Some(i64::from(seconds) * 1000);
-    }
-    // "Thu, 26 Nov 2026 03:05:00 GMT"
-    let parts: Vec<&str> = text.split_whitespace().collect();
-    let [_, day, month, year, time, "GMT"] = parts[..] else { return None };
-    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let month = months.iter().position(|name| *name == month)? + 1;
-    let at = humantime::parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()?;
-    Some(at.duration_since(SystemTime::now()).map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+    body
 }
 
 /// The HMAC-SHA256 of a body, in hexadecimal.
@@ -248,25 +214,55 @@ fn with_causes(error: &reqwest::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::StatusCode;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
 
-    use super::{signature, verdict, wait, with_routing_key};
+    use super::{Courier, signature, with_routing_key};
+    use crate::config::{Protocol, Target};
     use crate::core::Outcome;
 
-    #[test]
-    fn a_status_says_whether_a_repetition_helps() {
-        let of = |status: u16, header| verdict(StatusCode::from_u16(status).unwrap(), header, "");
-        assert_eq!(of(202, None), Outcome::Delivered);
-        for status in [400, 401, 403, 404, 410, 413, 422, 301] {
-            assert!(matches!(of(status, None), Outcome::Refused { .. }), "{status}");
+    /// A receiver that answers for as long as somebody reads; how many bytes that were.
+    fn endless(status: &'static str) -> (String, std::thread::JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let _ = connection.read(&mut [0; 4096]).unwrap();
+            write!(connection, "HTTP/1.1 {status}\r\ncontent-length: 1000000000000\r\n\r\n").unwrap();
+            let mut written = 0;
+            while connection.write_all(&[b'x'; 4096]).is_ok() {
+                written += 4096;
+            }
+            written
+        });
+        (url, thread)
+    }
+
+    #[tokio::test]
+    async fn of_an_answer_that_does_not_end_only_its_beginning_is_read() {
+        for (status, refuses) in [("400 Bad Request", true), ("200 OK", false)] {
+            let (url, receiver) = endless(status);
+            let target = Target::Http {
+                url,
+                headers: std::collections::BTreeMap::new(),
+                ca_location: None,
+                timeout: 60_000,
+                protocol: Protocol::Alertmanager,
+            };
+            let courier = Courier::new("hook", target).unwrap().unwrap();
+            let answer = courier.deliver("key", b"[]".to_vec().into()).await;
+            let message = match answer.outcome {
+                Outcome::Refused { message } if refuses => message,
+                Outcome::Failed { message, reached: true, .. } if !refuses => message,
+                other => panic!("{other:?}"),
+            };
+            assert!((400..700).contains(&message.len()), "{} bytes: {message}", message.len());
+            drop(courier);
+            // the connection closes on this thread
+            let written = tokio::task::spawn_blocking(|| receiver.join().unwrap()).await.unwrap();
+            // what lies in the buffers of both ends
+            assert!(written < 50_000_000, "{written}");
         }
-        for status in [408, 429, 500, 502, 503, 504] {
-            assert!(matches!(of(status, None), Outcome::Failed { .. }), "{status}");
-        }
-        assert!(matches!(of(429, Some("7")), Outcome::Failed { retry_after: Some(7000), reached: false, .. }));
-        assert!(matches!(of(500, None), Outcome::Failed { reached: true, .. }));
-        assert_eq!(wait("Thu, 26 Nov 2015 03:05:00 GMT"), Some(0), "it is over");
-        assert_eq!(wait("soon"), None);
     }
 
     /// RFC 4231, test case 2.

@@ -1,8 +1,7 @@
 //! The labels of an alert: what routes, silences and inhibitions look at.
 
-use std::borrow::Cow;
-
 use records::Alert;
+use records::names::bounded_to;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::matcher::Matcher;
@@ -31,6 +30,23 @@ impl<'a> Labels<'a> {
         labels.retain(|(_, value)| !value.is_empty());
         labels.sort_unstable();
         Self(labels)
+    }
+
+    /// Whether there are not more of them, and their names not longer, than notifications have room for.
+    ///
+    /// # Errors
+    /// Says what is too much.
+    pub fn check(&self) -> Result<(), String> {
+        if self.0.len() > MAX_LABELS {
+            return Err(format!("the alert has {} labels, at most {MAX_LABELS} are taken", self.0.len()));
+        }
+        match self.0.iter().find(|(name, _)| name.len() > MAX_LABEL_NAME) {
+            Some((name, _)) => {
+                let (bytes, beginning) = (name.len(), bounded_to(name, MAX_LABEL_NAME));
+                Err(format!("the label {beginning:?} has a name of {bytes} bytes, at most {MAX_LABEL_NAME} are taken"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The value of a label, empty where it is absent.
@@ -62,7 +78,7 @@ impl<'a> Labels<'a> {
         let mut text = String::from("{");
         for (name, value) in self.iter().filter(|(name, _)| names.has(name)) {
             let comma = if text.len() > 1 { ", " } else { "" };
-            text.push_str(&format!("{comma}{name}={:?}", bounded(value, MAX_VALUE)));
+            text.push_str(&format!("{comma}{name}={:?}", bounded_to(value, MAX_VALUE)));
         }
         text.push('}');
         text
@@ -94,19 +110,14 @@ impl<'a> Labels<'a> {
     }
 }
 
+/// So many labels has an alert at most.
+pub const MAX_LABELS: usize = 16;
+/// So many bytes have their names at most.
+pub const MAX_LABEL_NAME: usize = 128;
+
 /// What people are told of a label's value, in bytes at most: whole records of values must not become notifications that no
 /// topic takes.
 pub const MAX_VALUE: usize = 1000;
-
-/// The text, or of a longer one its beginning and a hash of all of it: different texts stay different.
-#[must_use]
-pub fn bounded(text: &str, bytes: usize) -> Cow<'_, str> {
-    if text.len() <= bytes {
-        return Cow::Borrowed(text);
-    }
-    let beginning = &text[..text.floor_char_boundary(bytes)];
-    Cow::Owned(format!("{beginning}…{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes())))
-}
 
 /// The labels that tell groups apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +143,7 @@ impl GroupBy {
 mod tests {
     use records::AlertLabel;
 
-    use super::{Labels, bounded};
+    use super::Labels;
     use crate::core::tests::alert;
 
     #[test]
@@ -147,11 +158,15 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_cut_between_characters_and_stay_different() {
-        assert_eq!(bounded("short", 5), "short");
-        let (left, right) = (format!("ää{}", "x".repeat(9)), format!("ää{}", "y".repeat(9)));
-        let cut = [bounded(&left, 3), bounded(&right, 3)];
-        assert!(cut.iter().all(|text| text.starts_with("ä…") && text.len() == 2 + 3 + 16), "{cut:?}");
-        assert_ne!(cut[0], cut[1]);
+    fn more_labels_or_longer_names_than_notifications_hold_are_refused() {
+        let mut alert = alert(1, "drift", "warning", "a");
+        let label = |name: String| AlertLabel { name: name.into(), value: "x".into() };
+        alert.group = (0..11).map(|at| label(format!("l{at}"))).collect();
+        assert_eq!(Labels::of(&alert).check(), Ok(()));
+        alert.group.extend((0..100_000).map(|at| label(format!("m{at}"))));
+        assert!(Labels::of(&alert).check().unwrap_err().contains("labels, at most 16"));
+        alert.group = vec![label("n".repeat(1_000_000))];
+        let error = Labels::of(&alert).check().unwrap_err();
+        assert!(error.contains("1000000 bytes") && error.len() < 300, "{error}");
     }
 }

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod mute_time;
 pub mod outputs;
 pub mod payload;
+pub mod receipt;
 pub mod route;
 pub mod router;
 pub mod routing;

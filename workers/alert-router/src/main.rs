@@ -98,6 +98,8 @@ fn run(context: &Context<Configuration>) -> anyhow::Result<()> {
     if context.arguments.reset_state {
         return runtime.block_on(cluster.reset());
     }
+    let start = context.health.condition("start");
+    start.fail("the brokers have to show the topics");
     let _http = context.serve()?;
     runtime.block_on(cluster.check(context.arguments.create_topics))?;
     let names: Vec<String> = routing.receivers.iter().map(|receiver| receiver.name.clone()).collect();
@@ -110,9 +112,12 @@ fn run(context: &Context<Configuration>) -> anyhow::Result<()> {
         runtime: runtime.handle().clone(),
         metrics: Arc::new(Metrics::new(&context.metrics, &names)),
         shutdown: shutdown.clone(),
+        waits: context.health.waits().clone(),
         configuration: settings.clone(),
         routing,
     };
+    shutdown.started();
+    start.remove();
     let result = router::run(&Arc::new(parts), &context.health);
     // A notification without an answer is sent again by who takes over.
     runtime.shutdown_background();
@@ -127,8 +132,10 @@ fn test(context: &Context<Configuration>, file: &Path) -> anyhow::Result<()> {
     let silences = silences.map(|found| {
         let mut silences = Silences::default();
         for (id, record) in &found {
-            if let Ok(silence) = Silence::of(record) {
-                silences.put(id, silence);
+            if let Ok(silence) = Silence::of(record)
+                && let Err(error) = silences.put(id, silence)
+            {
+                eprintln!("silence {id:?}: {error}");
             }
         }
         silences

@@ -4,7 +4,10 @@ use std::fmt;
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
+
+/// A regular expression takes at most so much memory once it is compiled; it is matched in linear time.
+const MAX_REGEX_BYTES: usize = 1024 * 1024;
 
 /// How a label is compared.
 #[derive(Debug, Clone)]
@@ -55,7 +58,8 @@ impl Matcher {
             _ => unquoted(text, value_at)?,
         };
         let regex = || {
-            Regex::new(&format!("^(?s:{value})$")).map_err(|error| {
+            let regex = RegexBuilder::new(&format!("^(?s:{value})$")).size_limit(MAX_REGEX_BYTES).build();
+            regex.map_err(|error| {
                 let first = error.to_string();
                 let reason = first.lines().last().unwrap_or_default().trim_start_matches("error: ");
                 wrong(text, value_at, &format!("{value:?} is no regular expression ({reason})"))

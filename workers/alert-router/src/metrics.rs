@@ -15,6 +15,7 @@ use service::{LatencyHistogram, Metrics as Registry, Throttle};
 use crate::core::changes::{Letter, REASONS};
 use crate::core::{Outcome, Stats};
 use crate::deliver::Answer;
+use crate::writer::TooLarge;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TopicLabels {
@@ -64,6 +65,7 @@ pub struct Metrics {
     commit_seconds: LatencyHistogram,
     takeovers: Counter,
     stalled: Gauge<f64, AtomicU64>,
+    too_large: Family<TopicLabels, Counter>,
     failure_log: Option<Mutex<Throttle>>,
     unreadable_log: Option<Mutex<Throttle>>,
 }
@@ -127,6 +129,11 @@ impl Metrics {
                 "How long the next record has waited for the schema registry, 0 where none does",
                 metrics.stalled.clone(),
             );
+            registry.register(
+                "records_too_large",
+                "Dead letters that their topic does not take, nor their beginnings: they are left out, and named in the log",
+                metrics.too_large.clone(),
+            );
             registry.register("commit_seconds", "Time of a transaction", metrics.commit_seconds.clone());
         });
         // a first one is seen to be one more than none, here and below
@@ -160,6 +167,23 @@ impl Metrics {
     /// Records were read.
     pub fn read(&self, topic: &str, records: u64) {
         self.records_read.get_or_create(&TopicLabels { topic: topic.to_owned() }).inc_by(records);
+    }
+
+    /// A dead letter is in no topic.
+    pub fn too_large(&self, record: &TooLarge) {
+        self.too_large.get_or_create(&TopicLabels { topic: record.topic.clone() }).inc();
+        if let Some(left_out) = pass(self.unreadable_log.as_ref()) {
+            let TooLarge { topic, bytes, limit, place: (partition, offset) } = record;
+            tracing::error!(
+                topic,
+                bytes,
+                limit,
+                partition,
+                offset,
+                left_out,
+                "a record is too large for its topic and is left out: raise the topic's max.message.bytes"
+            );
+        }
     }
 
     /// The next record has waited for the schema registry for so long.

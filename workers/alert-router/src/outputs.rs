@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use rdkafka::message::{Header, Message as _, OwnedHeaders, OwnedMessage};
+use rdkafka::message::{Message as _, OwnedMessage};
 use records::dead_letter;
 
 use crate::config::Topics;
 use crate::core::changes::{Changes, Key, Letter};
-use crate::core::restore::offset_value;
-use crate::writer::Output;
+use crate::core::restore::NextOffset;
+use crate::writer::{Output, Purpose};
 
 /// The worker's name in headers.
 pub const WORKER: &str = "alert-router";
@@ -18,14 +18,15 @@ pub const NOTIFICATION: &str = "recwatch.notification";
 pub const RECEIVER: &str = "recwatch.receiver";
 
 /// Appends what the core has decided, and the next offsets by topic and partition.
-pub fn of(topics: &Topics, changes: &Changes, offsets: BTreeMap<(String, i32), i64>, into: &mut Vec<Output>) {
+pub fn of(topics: &Topics, changes: &Changes, offsets: BTreeMap<(String, i32), NextOffset>, into: &mut Vec<Output>) {
     for record in &changes.topics {
         into.push(Output {
             topic: record.topic.clone(),
             key: Some(record.key.clone().into_bytes()),
             value: Some(record.value.clone()),
-            headers: Some(header(NOTIFICATION, &record.notification)),
-            is_letter: false,
+            added: vec![(NOTIFICATION, record.notification.clone().into_bytes())],
+            purpose: Purpose::Route,
+            ..Output::default()
         });
     }
     into.extend(changes.letters.iter().map(|letter| given_up(topics, letter)));
@@ -37,7 +38,7 @@ pub fn of(topics: &Topics, changes: &Changes, offsets: BTreeMap<(String, i32), i
     };
     into.extend(changes.state.iter().map(|(key, value)| state(key.clone(), value.clone())));
     for ((topic, partition), next) in offsets {
-        into.push(state(Key::Offset(topic, partition), Some(offset_value(next))));
+        into.push(state(Key::Offset(topic, partition), Some(next.value())));
     }
 }
 
@@ -57,8 +58,9 @@ pub fn unreadable(topics: &Topics, message: &OwnedMessage, reason: &str, text: &
         topic: topics.dead_letters.clone(),
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
-        headers: Some(with_error(message.headers().cloned().unwrap_or_default(), &error)),
-        is_letter: true,
+        own: message.headers().cloned(),
+        added: headers(&error).collect(),
+        purpose: Purpose::Letter(message.partition(), message.offset()),
     }
 }
 
@@ -73,21 +75,35 @@ fn given_up(topics: &Topics, letter: &Letter) -> Output {
         reason: letter.reason,
         message: &letter.message,
     };
-    let headers = header(NOTIFICATION, &letter.idempotency_key);
-    let headers = headers.insert(Header { key: RECEIVER, value: Some(&letter.receiver) });
+    let named =
+        [(NOTIFICATION, letter.idempotency_key.clone().into_bytes()), (RECEIVER, letter.receiver.clone().into_bytes())];
     Output {
         topic: topics.dead_letters.clone(),
         key: Some(letter.key.clone().into_bytes()),
         value: Some(letter.body.to_vec()),
-        headers: Some(with_error(headers, &error)),
-        is_letter: true,
+        own: None,
+        added: named.into_iter().chain(headers(&error)).collect(),
+        purpose: Purpose::Letter(-1, -1),
     }
 }
 
-fn header(key: &str, value: &str) -> OwnedHeaders {
-    OwnedHeaders::new().insert(Header { key, value: Some(value) })
+/// The dead letter of a record that a route's topic does not take.
+#[must_use]
+pub fn too_large(dead_letters: &str, record: &Output, limit: usize) -> Output {
+    let message = format!("the topic takes {limit} bytes at most: raise its max.message.bytes");
+    let error = dead_letter::Error {
+        worker: WORKER,
+        topic: &record.topic,
+        partition: -1,
+        offset: -1,
+        stage: "deliver",
+        reason: "too_large",
+        message: &message,
+    };
+    let added = record.added.iter().cloned().chain(headers(&error)).collect();
+    Output { topic: dead_letters.to_owned(), added, purpose: Purpose::Letter(-1, -1), ..record.clone() }
 }
 
-fn with_error(headers: OwnedHeaders, error: &dead_letter::Error<'_>) -> OwnedHeaders {
-    error.headers().fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value.as_ref()) }))
+fn headers<'a>(error: &dead_letter::Error<'a>) -> impl Iterator<Item = (&'static str, Vec<u8>)> + use<'a> {
+    error.headers().map(|(name, value)| (name, value.into_owned()))
 }

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use records::Alert;
+use records::names::bounded_to;
 use serde_json::{Value, json};
 
-use crate::labels::{GroupBy, Labels, MAX_VALUE, bounded};
+use crate::labels::{GroupBy, Labels, MAX_VALUE};
 use crate::timestamp::rfc3339;
 
 /// How Go writes a time that is none.
@@ -208,7 +209,7 @@ impl Entry {
     fn of(alert: &Alert<'_>, labels: &Labels<'_>, firing: bool) -> Self {
         let mut labels: BTreeMap<String, String> = labels.iter().map(named).collect();
         // what Alertmanager's own pages and templates call an alert
-        labels.entry("alertname".to_owned()).or_insert_with(|| bounded(&alert.rule, MAX_VALUE).into_owned());
+        labels.entry("alertname".to_owned()).or_insert_with(|| bounded_to(&alert.rule, MAX_VALUE).into_owned());
         let mut annotations = BTreeMap::from([
             ("summary", alert.summary.to_string()),
             ("reason", alert.reason.to_string()),
@@ -236,7 +237,7 @@ impl Entry {
             annotations.insert("traceparent", traceparent.to_string());
         }
         for text in annotations.values_mut() {
-            if let Cow::Owned(shorter) = bounded(text, MAX_ANNOTATION) {
+            if let Cow::Owned(shorter) = bounded_to(text, MAX_ANNOTATION) {
                 *text = shorter;
             }
         }
@@ -258,7 +259,7 @@ impl Entry {
 
 /// A label as it is told.
 fn named((name, value): (&str, &str)) -> (String, String) {
-    (bounded(name, MAX_VALUE).into_owned(), bounded(value, MAX_VALUE).into_owned())
+    (bounded_to(name, MAX_VALUE).into_owned(), bounded_to(value, MAX_VALUE).into_owned())
 }
 
 /// A text's size in JSON, with what stands between it and the next one.

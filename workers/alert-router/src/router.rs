@@ -14,6 +14,8 @@ const STAND_BY: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_secs(1);
 /// After another instance has shut this one out: by then the group has said who is the active one.
 const FENCED_PAUSE: Duration = Duration::from_secs(30);
+/// Where brokers refuse records for a reason that stays, the instance ends after this long.
+const REFUSED_LIMIT: Duration = Duration::from_secs(60);
 
 /// Works until the end is asked for, and leaves the group.
 ///
@@ -27,7 +29,12 @@ pub fn run(parts: &Arc<Parts>, health: &Health) -> anyhow::Result<()> {
     let mut active: Option<Active> = None;
     let mut is_owner = false;
     let mut not_before = Instant::now();
+    // the first and the last time that records were refused so
+    let mut refused: Option<(Instant, Instant)> = None;
+    let heartbeat = health.heartbeats().of_thread("router");
     while !parts.shutdown.requested() {
+        heartbeat
+            .turn(Instant::now(), if active.is_some() { "routing alerts" } else { "waiting to become the active one" });
         let wait = if active.is_some() { Duration::ZERO } else { STAND_BY };
         let give_up = || {
             if active.take().is_some() {
@@ -46,6 +53,8 @@ pub fn run(parts: &Arc<Parts>, health: &Health) -> anyhow::Result<()> {
         match &mut active {
             None if is_owner && Instant::now() >= not_before => {
                 role.fail("taking over: the state is read");
+                // the role says what it is at, for as long as that lasts
+                heartbeat.rest();
                 match Active::take_over(parts) {
                     Ok(taken) => {
                         active = Some(taken);
@@ -69,19 +78,17 @@ pub fn run(parts: &Arc<Parts>, health: &Health) -> anyhow::Result<()> {
             }
             None => {}
             Some(working) => {
-                let was_stalled = working.stalled_since();
                 let turn = working.turn();
-                match (was_stalled, working.stalled_since()) {
-                    (None, Some(_)) => {
-                        role.fail("active, but an alert waits until the schema registry tells its schema")
-                    }
-                    (Some(_), None) => role.remark("active"),
-                    _ => {}
-                }
                 if let Err(lost) = turn {
                     tracing::warn!(lost.error, lost.fenced, "the state is read again");
                     active = None;
                     parts.metrics.active(false);
+                    let now = Instant::now();
+                    let since = refused.filter(|(_, last)| now.duration_since(*last) < REFUSED_LIMIT / 2);
+                    refused = lost.stays.then(|| (since.map_or(now, |(first, _)| first), now));
+                    if refused.is_some_and(|(first, _)| now.duration_since(first) >= REFUSED_LIMIT) {
+                        anyhow::bail!("records cannot be written, for {REFUSED_LIMIT:?} now: {}", lost.error);
+                    }
                     role.fail(format!("the last transaction failed: {}", lost.error));
                     not_before = Instant::now() + if lost.fenced { FENCED_PAUSE } else { PAUSE };
                 }

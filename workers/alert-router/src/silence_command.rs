@@ -46,7 +46,7 @@ impl<'a> SilenceTopic<'a> {
     /// Where the registry's configuration cannot work.
     pub fn new(configuration: &'a Configuration, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let stopping = shutdown.clone();
-        let registry = Registry::new((&configuration.registry).into(), move || stopping.requested())?;
+        let registry = Registry::new((&configuration.registry).into(), move || stopping.requested())?.blocking(None);
         Ok(Self { configuration, registry, shutdown: shutdown.clone() })
     }
 

@@ -5,7 +5,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use alert_router::core::changes::{Key, Send, TopicRecord};
-use alert_router::core::restore::{Restore, offset_value};
+use alert_router::core::restore::{NextOffset, Restore};
 use alert_router::core::{Core, Outcome};
 use alert_router::labels::{GroupBy, Labels};
 use alert_router::matcher::Matcher;
@@ -158,7 +158,7 @@ impl World {
             created_by: String::new(),
             comment: String::new(),
         };
-        self.core.silence(DOMAINS[number], Some(silence.clone()));
+        self.core.silence(DOMAINS[number], Some(silence.clone())).unwrap();
         self.silences.insert(DOMAINS[number].to_owned(), silence);
     }
 
@@ -171,10 +171,11 @@ impl World {
         let restored = restore.finish(self.routing.clone(), support::lookup(), self.now);
         let restored = restored.unwrap_or_else(|error| panic!("{error:?}"));
         assert!(restored.forgotten.is_empty(), "{:?}", restored.forgotten);
-        self.next = restored.offsets.get(&("alerts".to_owned(), 0)).map_or(0, |next| usize::try_from(*next).unwrap());
+        self.next =
+            restored.offsets.get(&("alerts".to_owned(), 0)).map_or(0, |offset| usize::try_from(offset.next).unwrap());
         self.core = restored.core;
         for (id, silence) in &self.silences {
-            self.core.silence(id, Some(silence.clone()));
+            self.core.silence(id, Some(silence.clone())).unwrap();
         }
     }
 
@@ -197,7 +198,7 @@ impl World {
             }
         }
         let offset = Key::Offset("alerts".to_owned(), 0);
-        self.state.insert(offset.text(), offset_value(i64::try_from(self.next).unwrap()));
+        self.state.insert(offset.text(), NextOffset { next: i64::try_from(self.next).unwrap(), topic: None }.value());
         self.topic.extend(changes.topics);
         changes.sends
     }

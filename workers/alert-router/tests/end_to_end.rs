@@ -233,6 +233,13 @@ fn a_router_that_waits_for_the_registry_says_so_and_tells_when_it_is_back() {
     let stalled = "recwatch_alert_router_stalled_seconds";
     eventually("the stall", DEADLINE, || (router.metric(stalled) > 0.0 && router.ready().is_none()).then_some(()));
     assert!(rig.read("routes").is_empty() && rig.read("dead-letters").is_empty());
+    let waiting = format!("waiting: partition 0 of {} for a schema, since 20", rig.topic("alerts"));
+    let (status, body) = router.readyz();
+    assert!(status == 503 && body.contains(&waiting), "{status}: {body}");
+    assert_eq!(router.metric(r#"recwatch_waiting_partitions{reason="schema"}"#), 1.0);
+    // it ends well while it waits, and so does the next one
+    router.stop();
+    let router = rig.start("one");
     rig.peers.registry_is_away(false);
     eventually("the topic", DEADLINE, || (rig.read("routes").len() == 1).then_some(()));
     eventually("readiness", DEADLINE, || (router.is_active() && router.metric(stalled) == 0.0).then_some(()));

@@ -207,17 +207,17 @@ impl Batch {
         }
     }
 
-    /// Moves rows to the refused records, by their indices.
-    pub fn refuse_rows(&mut self, refused: &BTreeMap<usize, String>) {
+    /// Moves rows to the refused records, by their indices, with reason and message.
+    pub fn refuse_rows(&mut self, refused: &BTreeMap<usize, (&'static str, String)>) {
         let rows = std::mem::take(&mut self.rows);
         for (index, row) in rows.into_iter().enumerate() {
             match refused.get(&index) {
                 None => self.rows.push(row),
-                Some(message) => self.refusals.push(Refusal {
+                Some((reason, message)) => self.refusals.push(Refusal {
                     place: row.place,
                     original: row.original,
                     stage: "insert",
-                    reason: REFUSED_BY_CLICKHOUSE,
+                    reason,
                     message: message.clone(),
                 }),
             }
@@ -227,6 +227,8 @@ impl Batch {
 
 /// The reason of a row that ClickHouse refuses for good.
 pub const REFUSED_BY_CLICKHOUSE: &str = "refused_by_clickhouse";
+/// The reason of a row that is too large for ClickHouse, or for a proxy before it, even alone.
+pub const TOO_LARGE: &str = "too_large";
 
 #[cfg(test)]
 pub(crate) mod tests {

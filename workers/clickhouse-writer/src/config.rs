@@ -56,6 +56,7 @@ pub struct ClickHouse {
     pub compression: Compression,
     pub send_timeout: HumanDuration,
     pub answer_timeout: HumanDuration,
+    pub unexpected_answer_timeout: HumanDuration,
     pub first_pause: HumanDuration,
     pub longest_pause: HumanDuration,
 }
@@ -88,6 +89,7 @@ pub struct BatchSection {
 #[allow(missing_docs)]
 pub struct Runtime {
     pub instance: String,
+    pub group: String,
     pub protocol: GroupProtocol,
     pub session_timeout: HumanDuration,
     pub partitions: i32,
@@ -135,6 +137,7 @@ impl Configuration {
             first_pause: self.clickhouse.first_pause.as_duration(),
             longest_pause: self.clickhouse.longest_pause.as_duration(),
             max_refused: self.batch.max_refused,
+            unexpected_answer_timeout: self.clickhouse.unexpected_answer_timeout.as_duration(),
         }
     }
 }
@@ -202,6 +205,7 @@ impl Validate for ClickHouse {
         let durations = [
             ("send_timeout", self.send_timeout),
             ("answer_timeout", self.answer_timeout),
+            ("unexpected_answer_timeout", self.unexpected_answer_timeout),
             ("first_pause", self.first_pause),
         ];
         for (key, value) in durations {
@@ -242,6 +246,9 @@ impl Validate for Runtime {
         let named = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if !self.instance.chars().all(named) {
             problems.add("instance", format!("{:?}", self.instance), "letters, digits, '.', '_' and '-'");
+        }
+        if self.group.is_empty() || self.group.len() > 249 || !self.group.chars().all(named) {
+            problems.add("group", format!("{:?}", self.group), "1 to 249 letters, digits, '.', '_' and '-'");
         }
         if !(1_000..=1_800_000).contains(&self.session_timeout.as_millis()) {
             problems.add("session_timeout", self.session_timeout, "1s to 30m");

@@ -1,7 +1,9 @@
 //! The DDL of `schemas/clickhouse`, embedded, and how it is applied. Every statement may be run again.
 
+use anyhow::Context as _;
+use service::Shutdown;
+
 use crate::server::Server;
-use crate::verdict::InsertError;
 
 /// File names and texts, in the order in which they are applied.
 pub const FILES: &[(&str, &str)] = &[
@@ -23,18 +25,40 @@ pub const FILES: &[(&str, &str)] = &[
     ("72_alerts_firing.sql", include_str!("../../../schemas/clickhouse/72_alerts_firing.sql")),
 ];
 
-/// Creates what is missing.
+/// Creates what is missing; false where the end was asked for first.
 ///
 /// # Errors
-/// What ClickHouse says to the first statement that it refuses, and the statement's file.
-pub async fn apply(server: &Server) -> Result<(), (&'static str, InsertError)> {
+/// What ClickHouse says to the first statement that it refuses, and the statement's file; or what is missing afterwards.
+pub async fn apply(server: &Server, shutdown: &Shutdown) -> anyhow::Result<bool> {
     for (name, text) in FILES {
         for statement in statements(text, server.database()) {
-            server.query(&statement).await.map_err(|error| (*name, error))?;
+            let applied = server.until_answered(shutdown, async || server.execute(&statement).await).await;
+            if applied.with_context(|| format!("{name} is refused"))?.is_none() {
+                return Ok(false);
+            }
         }
         tracing::info!(file = name, database = server.database(), "applied");
     }
-    Ok(())
+    let Some(found) = server.until_answered(shutdown, async || server.tables().await).await? else {
+        return Ok(false);
+    };
+    let missing: Vec<&str> = created().filter(|name| !found.iter().any(|found| found == name)).collect();
+    anyhow::ensure!(
+        missing.is_empty(),
+        "every statement was answered, but {} has no {}: something between here and ClickHouse answers in its place",
+        server.database(),
+        missing.join(", ")
+    );
+    Ok(true)
+}
+
+/// The names of tables and views, which their files are named after.
+fn created() -> impl Iterator<Item = &'static str> {
+    FILES
+        .iter()
+        .filter_map(|(name, _)| name.strip_suffix(".sql")?.split_once('_'))
+        .filter(|(number, _)| *number != "00")
+        .map(|(_, name)| name)
 }
 
 /// The statements of a file: a `;` at the end of a line ends one. The files say `recwatch` for the database.

@@ -5,7 +5,7 @@
 //! position where none does. So the next success cannot step over a hole.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use records::DecodeError;
 
@@ -23,8 +23,8 @@ pub struct Lane {
     decoder: Box<dyn DecodeRow>,
     filling: Batch,
     in_flight: Option<InFlight>,
-    /// Records whose schema the registry has not told, in their order.
-    stalled: VecDeque<(Place, Original)>,
+    /// By partition, records in their order, the first of which waits for its schema.
+    stalled: BTreeMap<i32, VecDeque<(Place, Original)>>,
     partitions: BTreeMap<i32, Progress>,
 }
 
@@ -32,7 +32,9 @@ pub struct Lane {
 #[derive(Debug)]
 struct InFlight {
     first_offsets: BTreeMap<i32, i64>,
+    records: usize,
     bytes: usize,
+    since: Instant,
 }
 
 /// How far an owned partition is.
@@ -50,8 +52,15 @@ pub struct Progress {
 pub enum Taken {
     /// It is in the batch, as a row or, with a reason, as a refused record.
     Held(Option<&'static str>),
-    /// The registry does not answer: the lane waits, and takes it again with [`Lane::retry_stalled`].
-    Stalled(String),
+    /// Its schema is not known yet: its partition waits, and it is taken again with [`Lane::retry_stalled`].
+    Stalled {
+        /// Where it is.
+        place: Place,
+        /// What is waited for.
+        message: String,
+    },
+    /// A record before it in its partition waits for its schema, and so does it.
+    Queued,
     /// Its partition is not owned (any more).
     NotOwned,
 }
@@ -66,7 +75,7 @@ impl Lane {
             decoder,
             filling: Batch::default(),
             in_flight: None,
-            stalled: VecDeque::new(),
+            stalled: BTreeMap::new(),
             partitions: BTreeMap::new(),
         }
     }
@@ -76,30 +85,35 @@ impl Lane {
         if !self.partitions.contains_key(&place.partition) {
             return Taken::NotOwned;
         }
-        if !self.stalled.is_empty() {
-            self.stalled.push_back((place, original));
-            return Taken::Stalled("behind a record that waits for its schema".to_owned());
+        if let Some(waiting) = self.stalled.get_mut(&place.partition) {
+            waiting.push_back((place, original));
+            return Taken::Queued;
         }
         match self.hold(place, original, now) {
             Ok(reason) => Taken::Held(reason),
             Err((message, original)) => {
-                self.stalled.push_back((place, original));
-                Taken::Stalled(message)
+                self.stalled.entry(place.partition).or_default().push_back((place, original));
+                Taken::Stalled { place, message }
             }
         }
     }
 
-    /// Takes the stalled records again, in their order, until one has to wait on. Their places and what became of them.
+    /// Takes the stalled records again, those of each partition in their order until one has to wait on. What became of them.
     pub fn retry_stalled(&mut self, now: Instant) -> Vec<Taken> {
         let mut taken = Vec::new();
-        while let Some((place, original)) = self.stalled.pop_front() {
-            match self.hold(place, original, now) {
-                Ok(reason) => taken.push(Taken::Held(reason)),
-                Err((message, original)) => {
-                    self.stalled.push_front((place, original));
-                    taken.push(Taken::Stalled(message));
-                    break;
+        for (partition, mut waiting) in std::mem::take(&mut self.stalled) {
+            while let Some((place, original)) = waiting.pop_front() {
+                match self.hold(place, original, now) {
+                    Ok(reason) => taken.push(Taken::Held(reason)),
+                    Err((message, original)) => {
+                        waiting.push_front((place, original));
+                        taken.push(Taken::Stalled { place, message });
+                        break;
+                    }
                 }
+            }
+            if !waiting.is_empty() {
+                self.stalled.insert(partition, waiting);
             }
         }
         taken
@@ -131,16 +145,38 @@ impl Lane {
         Ok(reason)
     }
 
-    /// Whether the partitions should be paused: there is no room, or the registry is waited for.
+    /// Whether no further record should be taken: there is no room.
     #[must_use]
-    pub fn wants_pause(&self) -> bool {
-        !self.stalled.is_empty() || (self.filling.is_full(&self.limits) && self.in_flight.is_some())
+    pub fn is_full(&self) -> bool {
+        self.filling.is_full(&self.limits) && self.in_flight.is_some()
+    }
+
+    /// The partitions that should be paused: all where there is no room, else those that wait for the registry.
+    #[must_use]
+    pub fn partitions_to_pause(&self) -> BTreeSet<i32> {
+        if self.is_full() {
+            return self.partitions.keys().copied().collect();
+        }
+        self.stalled.keys().copied().collect()
     }
 
     /// Whether records wait for the registry.
     #[must_use]
-    pub fn is_stalled(&self) -> bool {
+    pub fn is_waiting(&self) -> bool {
         !self.stalled.is_empty()
+    }
+
+    /// Whether records of this partition wait for the registry.
+    #[must_use]
+    pub fn is_stalled(&self, partition: i32) -> bool {
+        self.stalled.contains_key(&partition)
+    }
+
+    /// The owned partitions with rows in a delivery that has been under way for at least `longer_than`.
+    pub fn delivering(&self, longer_than: Duration, now: Instant) -> impl Iterator<Item = i32> + '_ {
+        let batch = self.in_flight.iter().filter(move |batch| now.duration_since(batch.since) >= longer_than);
+        let partitions = batch.flat_map(|batch| batch.first_offsets.keys().copied());
+        partitions.filter(|partition| self.partitions.contains_key(partition))
     }
 
     /// The batch to deliver now, if it is due (or `at_once`) and none is under way. Call [`delivered`](Self::delivered)
@@ -152,7 +188,12 @@ impl Lane {
         }
         let mut batch = std::mem::take(&mut self.filling);
         batch.sort();
-        self.in_flight = Some(InFlight { first_offsets: batch.first_offsets(), bytes: batch.bytes() });
+        self.in_flight = Some(InFlight {
+            first_offsets: batch.first_offsets(),
+            records: batch.len(),
+            bytes: batch.bytes(),
+            since: now,
+        });
         Some(batch)
     }
 
@@ -165,6 +206,14 @@ impl Lane {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.filling.is_empty() && self.in_flight.is_none()
+    }
+
+    /// How many records were taken and are not delivered.
+    #[must_use]
+    pub fn undelivered(&self) -> usize {
+        self.filling.len()
+            + self.in_flight.as_ref().map_or(0, |batch| batch.records)
+            + self.stalled.values().map(VecDeque::len).sum::<usize>()
     }
 
     /// Bytes held.
@@ -183,7 +232,7 @@ impl Lane {
     pub fn revoke(&mut self, partitions: &BTreeSet<i32>) {
         self.partitions.retain(|partition, _| !partitions.contains(partition));
         self.filling.drop_partitions(partitions);
-        self.stalled.retain(|(place, _)| !partitions.contains(&place.partition));
+        self.stalled.retain(|partition, _| !partitions.contains(partition));
     }
 
     /// The owned partitions.
@@ -238,7 +287,10 @@ mod tests {
     impl DecodeRow for Fake {
         fn decode(&mut self, _: Option<&[u8]>, value: Option<&[u8]>, into: &mut Vec<u8>) -> Result<i64, DecodeError> {
             if self.down.load(Ordering::Relaxed) {
-                return Err(DecodeError::NoAnswer(LookupError::Unavailable { id: 1, message: "down".to_owned() }));
+                return Err(DecodeError::NoAnswer(LookupError::Unavailable {
+                    schema: 1.into(),
+                    message: "down".to_owned(),
+                }));
             }
             into.extend_from_slice(value.unwrap_or_default());
             if value == Some(b"ok") { Ok(0) } else { Err(Rejection::new(Reason::Undecodable, "not ok").into()) }
@@ -270,7 +322,9 @@ mod tests {
         assert_eq!((batch.rows().len(), batch.refusals().len()), (1, 1));
         assert_eq!(take(&mut lane, 0, 2, b"ok"), Taken::Held(None));
         assert!(lane.committable().is_empty());
+        assert_eq!(lane.undelivered(), 3);
         lane.delivered();
+        assert_eq!(lane.undelivered(), 1);
         assert_eq!(lane.committable(), [(0, 2)], "offset 2 is still held");
         lane.committed(0, 2);
         assert!(lane.committable().is_empty());
@@ -310,16 +364,16 @@ mod tests {
         for offset in 0..4 {
             let _ = take(&mut lane, 0, offset, b"ok");
         }
-        assert!(!lane.wants_pause(), "it can be sent");
+        assert!(!lane.is_full(), "it can be sent");
         let _batch = lane.seal(Instant::now(), false).unwrap();
         for offset in 4..8 {
-            assert!(!lane.wants_pause());
+            assert!(!lane.is_full());
             let _ = take(&mut lane, 0, offset, b"ok");
         }
-        assert!(lane.wants_pause());
+        assert!(lane.is_full());
         assert!(lane.seal(Instant::now(), true).is_none(), "one batch at a time");
         lane.delivered();
-        assert!(!lane.wants_pause());
+        assert!(!lane.is_full());
     }
 
     #[test]
@@ -327,18 +381,59 @@ mod tests {
         let (mut lane, down) = lane();
         let _ = take(&mut lane, 0, 0, b"ok");
         down.store(true, Ordering::Relaxed);
-        assert!(matches!(take(&mut lane, 0, 1, b"ok"), Taken::Stalled(_)));
-        assert!(matches!(take(&mut lane, 1, 0, b"bad"), Taken::Stalled(_)), "behind the first, whatever it is");
-        assert!(lane.wants_pause());
+        assert!(matches!(take(&mut lane, 0, 1, b"ok"), Taken::Stalled { .. }));
+        assert!(matches!(take(&mut lane, 1, 0, b"bad"), Taken::Stalled { .. }));
+        assert_eq!(lane.partitions_to_pause(), BTreeSet::from([0, 1]));
         let _batch = lane.seal(Instant::now(), true).unwrap();
         lane.delivered();
         assert_eq!(lane.committable(), [(0, 1)]);
-        assert!(matches!(lane.retry_stalled(Instant::now())[..], [Taken::Stalled(_)]));
+        assert!(matches!(lane.retry_stalled(Instant::now())[..], [Taken::Stalled { .. }, Taken::Stalled { .. }]));
         down.store(false, Ordering::Relaxed);
         assert_eq!(lane.retry_stalled(Instant::now()), [Taken::Held(None), Taken::Held(Some("undecodable"))]);
-        assert!(!lane.wants_pause());
+        assert!(lane.partitions_to_pause().is_empty() && !lane.is_waiting());
         let batch = lane.seal(Instant::now(), true).unwrap();
         assert_eq!(batch.first_offsets(), BTreeMap::from([(0, 1), (1, 0)]));
+    }
+
+    #[test]
+    fn a_partition_that_waits_for_a_schema_holds_up_no_other_one_of_its_topic() {
+        let (mut lane, down) = lane();
+        down.store(true, Ordering::Relaxed);
+        assert!(matches!(take(&mut lane, 0, 0, b"ok"), Taken::Stalled { .. }));
+        down.store(false, Ordering::Relaxed);
+        assert_eq!(take(&mut lane, 0, 1, b"ok"), Taken::Queued, "behind the first of its partition");
+        assert_eq!(take(&mut lane, 1, 0, b"ok"), Taken::Held(None));
+        assert_eq!(lane.partitions_to_pause(), BTreeSet::from([0]));
+        assert!(lane.is_waiting() && lane.is_stalled(0) && !lane.is_stalled(1));
+        let _batch = lane.seal(Instant::now(), true).unwrap();
+        lane.delivered();
+        assert_eq!(lane.committable(), [(1, 1)]);
+        assert_eq!(lane.retry_stalled(Instant::now()), [Taken::Held(None), Taken::Held(None)]);
+        assert!(!lane.is_waiting());
+    }
+
+    #[test]
+    fn a_partition_that_leaves_waits_for_no_schema_any_more() {
+        let (mut lane, down) = lane();
+        down.store(true, Ordering::Relaxed);
+        assert!(matches!(take(&mut lane, 0, 0, b"ok"), Taken::Stalled { .. }));
+        lane.revoke(&BTreeSet::from([0]));
+        assert!(!lane.is_waiting() && lane.partitions_to_pause().is_empty());
+    }
+
+    #[test]
+    fn a_delivery_that_lasts_names_its_partitions() {
+        let (mut lane, _) = lane();
+        let (now, long) = (Instant::now(), Duration::from_secs(5));
+        let _ = take(&mut lane, 2, 0, b"ok");
+        let _batch = lane.seal(now, true).unwrap();
+        assert!(lane.delivering(long, now).next().is_none());
+        assert!(lane.delivering(long, now + long).eq([2]));
+        lane.revoke(&BTreeSet::from([2]));
+        assert!(lane.delivering(long, now + long).next().is_none(), "another instance owns it");
+        lane.assign(2, 0, Some(0));
+        lane.delivered();
+        assert!(lane.delivering(long, now + long).next().is_none());
     }
 
     proptest! {

@@ -14,7 +14,6 @@ use clickhouse_writer::metrics::Metrics;
 use clickhouse_writer::server::{Server, TableError};
 use clickhouse_writer::source::Source;
 use clickhouse_writer::topics::Cluster;
-use clickhouse_writer::verdict::Verdict;
 use clickhouse_writer::worker::{Delivery, Worker};
 use records::Registry;
 use service::{Arguments, Context, Program, Shutdown};
@@ -55,10 +54,13 @@ fn run(context: &Context<Configuration>, apply_ddl: bool, runtime: &tokio::runti
     }
     let cluster = Cluster::new(settings)?;
     if context.arguments.reset_state {
-        return runtime.block_on(cluster.reset());
+        return cluster.reset();
     }
+    let start = context.health.condition("start");
+    start.fail("the brokers have to show the topics");
     let _http = context.serve()?;
     runtime.block_on(cluster.check(context.arguments.create_topics))?;
+    start.fail("the group has to be joined");
 
     let tables: Vec<_> = settings.tables().into_iter().map(|(table, _)| table).collect();
     let metrics = Arc::new(Metrics::new(&context.metrics, &context.health, &tables));
@@ -86,13 +88,17 @@ fn run(context: &Context<Configuration>, apply_ddl: bool, runtime: &tokio::runti
         runtime: runtime.handle().clone(),
         destinations,
     };
-    Worker::new(source, lanes, delivery, metrics, &context.health, shutdown.clone()).run()
+    shutdown.started();
+    let worker = Worker::new(source, lanes, delivery, metrics, &context.health, shutdown.clone());
+    start.remove();
+    worker.run()
 }
 
 async fn apply(server: &Server, shutdown: &Shutdown) -> anyhow::Result<()> {
-    let up = server.wait_until_up(shutdown).await.with_context(|| at(server))?;
-    anyhow::ensure!(up, "the end was asked for while ClickHouse at {} was waited for", server.url());
-    ddl::apply(server).await.map_err(|(file, error)| anyhow::Error::new(error).context(format!("{file} is refused")))
+    let up = server.until_answered(shutdown, async || server.ping().await).await.with_context(|| at(server))?;
+    let applied = up.is_some() && ddl::apply(server, shutdown).await.with_context(|| at(server))?;
+    anyhow::ensure!(applied, "the end was asked for while ClickHouse at {} was waited for", server.url());
+    Ok(())
 }
 
 /// The tables, once ClickHouse is up and has them all; `None` where the end was asked for first.
@@ -104,20 +110,15 @@ async fn destinations(
     let mut found = Vec::new();
     let mut problems = Vec::new();
     for (table, topic) in settings.tables() {
-        loop {
-            if !server.wait_until_up(shutdown).await.with_context(|| at(server))? {
-                return Ok(None);
-            }
-            match server.destination(table, &topic).await {
-                Ok(destination) => found.push(Arc::new(destination)),
-                Err(TableError::Unfit(problem)) => problems.push(problem),
-                Err(TableError::Server(error)) if error.verdict == Verdict::Stop => {
-                    return Err(error).with_context(|| at(server));
-                }
-                // It went away again.
-                Err(TableError::Server(_)) => continue,
-            }
-            break;
+        let ask = async || match server.destination(table, &topic).await {
+            Ok(destination) => Ok(Ok(destination)),
+            Err(TableError::Unfit(problem)) => Ok(Err(problem)),
+            Err(TableError::Server(error)) => Err(error),
+        };
+        match server.until_answered(shutdown, ask).await.with_context(|| at(server))? {
+            None => return Ok(None),
+            Some(Ok(destination)) => found.push(Arc::new(destination)),
+            Some(Err(problem)) => problems.push(problem),
         }
     }
     anyhow::ensure!(problems.is_empty(), "{}", problems.join("; "));

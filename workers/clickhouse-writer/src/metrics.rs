@@ -11,9 +11,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use service::{Condition, Health, LatencyHistogram, Metrics as Registry, Throttle};
 
+use crate::dead_letters::TooLarge;
 use crate::deliver::Observer;
 use crate::tables::Table;
-use crate::verdict::InsertError;
+use crate::verdict::{InsertError, Verdict};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TopicLabels {
@@ -43,10 +44,17 @@ struct RetryLabels {
     code: u32,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AnswerLabels {
+    table: &'static str,
+    status: &'static str,
+}
+
 /// The writer's metrics, and the readiness that depends on ClickHouse.
 pub struct Metrics {
     records_read: Family<TopicLabels, Counter>,
     dead_letters: Family<ReasonLabels, Counter>,
+    too_large: Family<TopicLabels, Counter>,
     position: Family<PartitionLabels, Gauge>,
     committed: Family<PartitionLabels, Gauge>,
     lag: Family<PartitionLabels, Gauge>,
@@ -58,11 +66,13 @@ pub struct Metrics {
     insert_duration: Family<TableLabels, LatencyHistogram>,
     insert_retries: Family<RetryLabels, Counter>,
     insert_splits: Family<TableLabels, Counter>,
+    unexpected_answers: Family<AnswerLabels, Counter>,
     end_to_end: Family<TableLabels, LatencyHistogram>,
     oldest_row_seconds: Family<TableLabels, Gauge<f64, AtomicU64>>,
     commit_failures: Counter,
     conditions: BTreeMap<&'static str, Condition>,
     retry_log: Mutex<Throttle>,
+    too_large_log: Mutex<Throttle>,
 }
 
 impl Metrics {
@@ -77,6 +87,7 @@ impl Metrics {
         let metrics = Self {
             records_read: Family::default(),
             dead_letters: Family::default(),
+            too_large: Family::default(),
             position: Family::default(),
             committed: Family::default(),
             lag: Family::default(),
@@ -88,15 +99,22 @@ impl Metrics {
             insert_duration: Family::default(),
             insert_retries: Family::default(),
             insert_splits: Family::default(),
+            unexpected_answers: Family::default(),
             end_to_end: Family::default(),
             oldest_row_seconds: Family::default(),
             commit_failures: Counter::default(),
             conditions,
             retry_log: Mutex::new(Throttle::new(Duration::from_secs(10))),
+            too_large_log: Mutex::new(Throttle::new(Duration::from_secs(1))),
         };
         registry.register("clickhouse_writer", |registry| {
             registry.register("records_read", "Records taken from the row topics", metrics.records_read.clone());
             registry.register("dead_letters", "Records handed on to the dead letters", metrics.dead_letters.clone());
+            registry.register(
+                "records_too_large",
+                "Records that the dead letters' topic does not take, nor their beginnings: they are left out, and named in the log",
+                metrics.too_large.clone(),
+            );
             registry.register("position", "Next offset that this instance will take", metrics.position.clone());
             registry.register("committed", "Committed offset, the next one to read", metrics.committed.clone());
             registry.register(
@@ -105,7 +123,7 @@ impl Metrics {
                 metrics.lag.clone(),
             );
             registry.register("held_bytes", "Bytes of rows and records not yet delivered", metrics.held_bytes.clone());
-            registry.register("paused", "1 while the table's topic is paused", metrics.paused.clone());
+            registry.register("paused", "1 while partitions of the table's topic are paused", metrics.paused.clone());
             registry.register("inserts", "Inserts that ClickHouse acknowledged", metrics.inserts.clone());
             registry.register("insert_rows", "Rows in acknowledged inserts", metrics.insert_rows.clone());
             registry.register("insert_bytes", "Bytes of acknowledged inserts, uncompressed", metrics.insert_bytes.clone());
@@ -116,6 +134,11 @@ impl Metrics {
                 metrics.insert_retries.clone(),
             );
             registry.register("insert_splits", "Inserts cut in two", metrics.insert_splits.clone());
+            registry.register(
+                "unexpected_answers",
+                "Answers to inserts that ClickHouse does not give, by class of the HTTP status: a page, a redirect, no right",
+                metrics.unexpected_answers.clone(),
+            );
             registry.register(
                 "end_to_end_seconds",
                 "From a record's Kafka timestamp to the acknowledgement of its row",
@@ -143,6 +166,25 @@ impl Metrics {
     /// A record is in the dead letters.
     pub fn dead_letter(&self, topic: &str, reason: &'static str) {
         self.dead_letters.get_or_create(&ReasonLabels { topic: topic.to_owned(), reason }).inc();
+    }
+
+    /// A dead letter of a topic is in no topic.
+    pub fn too_large(&self, topic: &str, record: &TooLarge) {
+        self.too_large.get_or_create(&TopicLabels { topic: topic.to_owned() }).inc();
+        let mut log = self.too_large_log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left_out) = log.pass(Instant::now()) {
+            let TooLarge { place, bytes, limit } = record;
+            let (partition, offset) = (place.partition, place.offset);
+            tracing::error!(
+                topic,
+                partition,
+                offset,
+                bytes,
+                limit,
+                left_out,
+                "a record is too large for the dead letters and is left out: raise the topic's max.message.bytes"
+            );
+        }
     }
 
     /// How far an owned partition is.
@@ -206,6 +248,10 @@ impl Observer for Metrics {
     fn retried(&self, table: &'static Table, error: &InsertError, attempt: u32, pause: Duration) {
         let code = error.code.unwrap_or_default();
         self.insert_retries.get_or_create(&RetryLabels { table: table.name, code }).inc();
+        if error.verdict == Verdict::Unexpected {
+            let status = class(error.status);
+            self.unexpected_answers.get_or_create(&AnswerLabels { table: table.name, status }).inc();
+        }
         if let Some(condition) = self.conditions.get(table.name) {
             condition.fail(format!("attempt {attempt} failed: {error}"));
         }
@@ -221,6 +267,18 @@ impl Observer for Metrics {
     }
 }
 
+/// The class of a status, so that no server can make series without number.
+fn class(status: Option<u16>) -> &'static str {
+    match status.map_or(0, |status| status / 100) {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "other",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -230,7 +288,7 @@ mod tests {
     use super::Metrics;
     use crate::deliver::Observer;
     use crate::tables::TABLES;
-    use crate::verdict::InsertError;
+    use crate::verdict::{InsertError, Verdict};
 
     #[test]
     fn the_names_that_dashboards_and_tools_use_stay() {
@@ -240,7 +298,10 @@ mod tests {
         metrics.dead_letter("t", "undecodable");
         metrics.progress("t", 3, 10, Some(8), Some(12));
         metrics.inserted(TABLES[0], 5, 100, Duration::from_millis(3));
-        metrics.retried(TABLES[0], &InsertError::from_answer("Code: 202. DB::Exception"), 1, Duration::ZERO);
+        let overloaded = InsertError { code: Some(202), ..InsertError::unanswered("too many queries") };
+        metrics.retried(TABLES[0], &overloaded, 1, Duration::ZERO);
+        let page = InsertError { status: Some(200), ..InsertError::new(Verdict::Unexpected, "a page") };
+        metrics.retried(TABLES[0], &page, 2, Duration::ZERO);
         metrics.delivered(TABLES[0], [1_000].into_iter(), 3_500);
         let text = registry.encode();
         for line in [
@@ -252,6 +313,7 @@ mod tests {
             r#"recwatch_clickhouse_writer_inserts_total{table="session_entropy"} 1"#,
             r#"recwatch_clickhouse_writer_insert_rows_total{table="session_entropy"} 5"#,
             r#"recwatch_clickhouse_writer_insert_retries_total{table="session_entropy",code="202"} 1"#,
+            r#"recwatch_clickhouse_writer_unexpected_answers_total{table="session_entropy",status="2xx"} 1"#,
             r#"recwatch_clickhouse_writer_end_to_end_seconds_sum{table="session_entropy"} 2.5"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

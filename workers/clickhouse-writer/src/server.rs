@@ -1,28 +1,38 @@
 //! ClickHouse as the writer uses it: inserts, the check of its tables, and statements of the DDL.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use clickhouse::Client;
-use clickhouse::error::Error;
-use service::Shutdown;
-use tokio::io::AsyncWriteExt as _;
+use service::{Shutdown, Throttle};
 
+use crate::answer::Answer;
+use crate::columns::{self, Found};
 use crate::config::{ClickHouse, Compression};
-use crate::deliver::{Destination, Sink};
+use crate::deliver::{Destination, Insert, Sink};
+use crate::http::{Http, Request};
+use crate::read_back;
 use crate::rowbinary;
 use crate::tables::Table;
-use crate::tls;
-use crate::verdict::{InsertError, Verdict};
+use crate::verdict::{InsertError, Patience, Verdict};
+use crate::{lz4, verdict};
+
+/// An insert's answer is empty, or one of ClickHouse's exceptions, or a page of which only the beginning matters.
+const LARGEST_INSERT_ANSWER: usize = 16 * 1024;
+/// Columns and names of some thousand tables.
+const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
 
 /// A ClickHouse server or cluster behind one address.
 #[derive(Clone)]
 pub struct Server {
-    client: Client,
+    http: Http,
     url: String,
     database: String,
-    send_timeout: Duration,
-    answer_timeout: Duration,
+    compression: Compression,
+    first_pause: Duration,
     longest_pause: Duration,
+    patience: Duration,
+    /// Of read back acknowledgements.
+    log: Arc<Mutex<Throttle>>,
 }
 
 /// Why a table cannot be written.
@@ -36,32 +46,28 @@ pub enum TableError {
     Unfit(String),
 }
 
+/// What a question about the database is answered with.
+#[derive(Debug, serde::Deserialize)]
+struct Row<T> {
+    proof: String,
+    found: T,
+}
+
 impl Server {
     /// A client for the configured server; connects to nothing yet.
     ///
     /// # Errors
     /// Where the certificates cannot be read.
     pub fn new(config: &ClickHouse) -> anyhow::Result<Self> {
-        let mut client = tls::client(config.ca_location.as_deref())?
-            .with_url(config.url.as_str())
-            .with_compression(match config.compression {
-                Compression::None => clickhouse::Compression::None,
-                Compression::Lz4 => clickhouse::Compression::Lz4,
-            })
-            .with_product_info("recwatch", env!("CARGO_PKG_VERSION"));
-        if !config.user.is_empty() {
-            client = client.with_user(&config.user);
-        }
-        if !config.password.is_empty() {
-            client = client.with_password(config.password.expose());
-        }
         Ok(Self {
-            client,
+            http: Http::new(config)?,
             url: config.url.as_str().to_owned(),
             database: config.database.clone(),
-            send_timeout: config.send_timeout.as_duration(),
-            answer_timeout: config.answer_timeout.as_duration(),
+            compression: config.compression,
+            first_pause: config.first_pause.as_duration(),
             longest_pause: config.longest_pause.as_duration(),
+            patience: config.unexpected_answer_timeout.as_duration(),
+            log: Arc::new(Mutex::new(Throttle::new(Duration::from_secs(60)))),
         })
     }
 
@@ -77,24 +83,44 @@ impl Server {
         &self.database
     }
 
-    /// Waits until ClickHouse answers at all; false where the end was asked for first.
+    /// Asks until ClickHouse answers; `None` where the end was asked for first.
     ///
     /// # Errors
-    /// Where the set-up is at fault (a wrong password): waiting would not help.
-    pub async fn wait_until_up(&self, shutdown: &Shutdown) -> Result<bool, InsertError> {
-        let mut pause = Duration::from_millis(100);
+    /// Where the set-up is at fault (a wrong password), or where nothing but unexpected answers comes for
+    /// `clickhouse.unexpected_answer_timeout`.
+    pub async fn until_answered<T>(
+        &self,
+        shutdown: &Shutdown,
+        ask: impl AsyncFn() -> Result<T, InsertError>,
+    ) -> Result<Option<T>, InsertError> {
+        let mut pause = self.first_pause;
+        let mut patience = Patience::new(self.patience);
         loop {
-            match self.query("SELECT 1").await {
-                Ok(_) => return Ok(true),
+            let answer = tokio::select! {
+                answer = ask() => answer,
+                () = shutdown.wait() => return Ok(None),
+            };
+            let error = match answer {
+                Ok(answer) => return Ok(Some(answer)),
                 Err(error) if error.verdict == Verdict::Stop => return Err(error),
-                Err(error) => tracing::warn!(url = self.url, %error, ?pause, "waiting for ClickHouse"),
-            }
+                Err(error) => patience.bear(error, tokio::time::Instant::now())?,
+            };
+            let wait = verdict::wait(pause, &error);
+            tracing::warn!(url = self.url, %error, pause = ?wait, "waiting for ClickHouse");
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = shutdown.wait() => return Ok(false),
+                () = tokio::time::sleep(wait) => {}
+                () = shutdown.wait() => return Ok(None),
             }
             pause = (pause * 2).min(self.longest_pause);
         }
+    }
+
+    /// Whether ClickHouse is there.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub async fn ping(&self) -> Result<(), InsertError> {
+        self.ask::<u8>("1 AS found").await.map(|_| ())
     }
 
     /// Checks that a table has the columns that rows need, and prepares inserts into it.
@@ -102,178 +128,146 @@ impl Server {
     /// # Errors
     /// Where it has not, with every difference at once; or where ClickHouse does not answer.
     pub async fn destination(&self, table: &'static Table, topic: &str) -> Result<Destination, TableError> {
-        let sql = format!(
-            "SELECT name, type FROM system.columns WHERE database = '{}' AND table = '{}' FORMAT JSONEachRow",
+        let select = format!(
+            "groupArray((name, type)) AS found FROM system.columns WHERE database = '{}' AND table = '{}'",
             self.database, table.name
         );
-        let answer = self.query(&sql).await?;
-        let found = parse_columns(&answer).map_err(|error| InsertError::unanswered(&error))?;
-        let columns = fit(table, &self.database, &found).map_err(TableError::Unfit)?;
+        let found: Vec<Found> = self.ask(&select).await?;
+        let columns = columns::fit(table, &self.database, &found).map_err(TableError::Unfit)?;
         let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        let name = format!("{}.{}", self.database, table.name);
         Ok(Destination {
             table,
             topic: topic.to_owned(),
-            statement: format!(
-                "INSERT INTO {}.{} ({}) FORMAT RowBinaryWithNamesAndTypes",
-                self.database,
-                table.name,
-                names.join(", ")
-            ),
+            statement: format!("INSERT INTO {name} ({}) FORMAT RowBinaryWithNamesAndTypes", names.join(", ")),
             header: rowbinary::header(columns.into_iter()),
+            name,
         })
     }
 
-    /// Runs a statement that answers with text.
+    /// The names of the database's tables and views.
+    ///
+    /// # Errors
+    /// Where ClickHouse does not answer.
+    pub async fn tables(&self) -> Result<Vec<String>, InsertError> {
+        self.ask(&format!("groupArray(name) AS found FROM system.tables WHERE database = '{}'", self.database)).await
+    }
+
+    /// Runs a statement of the DDL. That it was run is to be looked at afterwards: its answer is empty, and may be anybody's.
     ///
     /// # Errors
     /// What ClickHouse says, judged.
-    pub async fn query(&self, sql: &str) -> Result<Vec<u8>, InsertError> {
-        let answer = async { self.client.query_raw(sql).fetch_bytes("JSONEachRow")?.collect().await };
-        match tokio::time::timeout(self.answer_timeout, answer).await {
-            Ok(Ok(bytes)) => Ok(bytes.to_vec()),
-            Ok(Err(error)) => Err(judged(&error)),
-            Err(_) => Err(InsertError::unanswered(&format!("no answer within {:?}", self.answer_timeout))),
+    pub async fn execute(&self, sql: &str) -> Result<(), InsertError> {
+        let answer = self.query(sql).await?;
+        if answer.is_empty() {
+            return Ok(());
+        }
+        let body = String::from_utf8_lossy(&answer);
+        let message = format!("a statement was answered with {:?}, and not with nothing", verdict::shortened(&body));
+        Err(InsertError::new(Verdict::Unexpected, &message))
+    }
+
+    /// Asks for `SELECT …, {select}`, whose column `found` is the answer. Beside it the answer has to hold a number that
+    /// only a server could compute: so it is ClickHouse's, whatever has become of its headers.
+    async fn ask<T: serde::de::DeserializeOwned>(&self, select: &str) -> Result<T, InsertError> {
+        let number: u32 = rand::random();
+        let sql = format!("SELECT toString({number} + 1) AS proof, {select} FORMAT JSONEachRow");
+        let answer = self.query(&sql).await?;
+        let proof = (u64::from(number) + 1).to_string();
+        match serde_json::from_slice::<Row<T>>(&answer) {
+            Ok(row) if row.proof == proof => Ok(row.found),
+            _ => {
+                let body = verdict::shortened(&String::from_utf8_lossy(&answer));
+                let message = format!(
+                    "the answer to a question about the database is not ClickHouse's, does clickhouse.url lead to it? It is {body:?}"
+                );
+                Err(InsertError::new(Verdict::Unexpected, &message))
+            }
         }
     }
 
-    async fn try_insert(&self, destination: &Destination, token: &str, body: &[u8]) -> Result<(), Error> {
-        let mut insert = self
-            .client
-            .insert_formatted_with(&destination.statement)
-            // Servers since 26.3 collect small inserts by themselves unless told not to; the token would then not be the
+    async fn query(&self, sql: &str) -> Result<Vec<u8>, InsertError> {
+        let query_id = query_id();
+        let request = Request {
+            parameters: &[("query_id", &query_id), ("wait_end_of_query", "1")],
+            body: sql.as_bytes().to_vec().into(),
+            encoding: None,
+            largest_answer: LARGEST_ANSWER,
+        };
+        let answer = self.http.post(request).await.map_err(|error| InsertError::unanswered(&error))?;
+        answer.is_success().map(<[u8]>::to_vec).map_err(|error| match error.verdict {
+            // a question cannot be split
+            Verdict::Split(_) => InsertError { verdict: Verdict::Unexpected, ..error },
+            _ => error,
+        })
+    }
+
+    async fn post(&self, destination: &Destination, insert: &Insert<'_>, id: &str) -> Result<Answer, InsertError> {
+        let (body, encoding) = match self.compression {
+            Compression::None => (insert.body.clone(), None),
+            Compression::Lz4 => (
+                lz4::compress(&insert.body)
+                    .map_err(|error| InsertError::new(Verdict::Stop, &format!("compression: {error}")))?,
+                Some(lz4::ENCODING),
+            ),
+        };
+        let parameters: &[(&str, &str)] = &[
+            ("query", &destination.statement),
+            ("query_id", id),
+            // Servers since 26.3 collect small inserts by themselves unless asked not to; the token would then not be the
             // batch's, and an acknowledgement could come before the rows.
-            .with_setting("async_insert", "0")
-            .with_setting("insert_deduplicate", "1")
-            .with_setting("insert_deduplication_token", token)
-            .with_timeouts(Some(self.send_timeout), Some(self.answer_timeout))
-            .buffered();
-        insert.write_all(body).await?;
-        insert.end().await
+            ("async_insert", "0"),
+            ("wait_for_async_insert", "1"),
+            ("insert_deduplicate", "1"),
+            ("insert_deduplication_token", insert.token),
+            // headers with the whole count, and no exception behind them
+            ("wait_end_of_query", "1"),
+        ];
+        let request = Request { parameters, body, encoding, largest_answer: LARGEST_INSERT_ANSWER };
+        self.http.post(request).await.map_err(|error| InsertError::unanswered(&error))
+    }
+
+    /// Whether the table holds all rows of an insert.
+    async fn holds(&self, destination: &Destination, insert: &Insert<'_>) -> Result<(), InsertError> {
+        for question in read_back::questions(destination, insert.rows(), insert.body.len()) {
+            let found: String = self.ask(&question.select).await?;
+            if found != question.expected.to_string() {
+                let message = format!("{found} of {} rows are in {}", question.expected, destination.name);
+                return Err(InsertError::new(Verdict::Unexpected, &message));
+            }
+        }
+        Ok(())
     }
 }
 
 impl Sink for Server {
-    async fn insert(&self, destination: &Destination, token: &str, body: &[u8]) -> Result<(), InsertError> {
-        self.try_insert(destination, token, body).await.map_err(|error| judged(&error))
-    }
-}
-
-fn judged(error: &Error) -> InsertError {
-    match error {
-        Error::BadResponse(answer) => InsertError::from_answer(answer),
-        Error::InvalidParams(_) | Error::Unsupported(_) => {
-            InsertError { verdict: Verdict::Stop, code: None, message: error.to_string() }
+    async fn insert(&self, destination: &Destination, insert: &Insert<'_>) -> Result<(), InsertError> {
+        let id = query_id();
+        let answer = self.post(destination, insert, &id).await?;
+        let Err(mut error) = answer.acknowledges(&id, insert.len()) else {
+            return Ok(());
+        };
+        if error.verdict != Verdict::Unexpected || !answer.may_be_acknowledgement() {
+            return Err(error);
         }
-        _ => InsertError::unanswered(&chain(error)),
-    }
-}
-
-/// An error with its causes: the library's own text for a refused connection says only that there was one.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
-
-#[derive(serde::Deserialize)]
-struct FoundColumn {
-    name: String,
-    #[serde(rename = "type")]
-    type_name: String,
-}
-
-fn parse_columns(answer: &[u8]) -> Result<Vec<FoundColumn>, String> {
-    serde_json::Deserializer::from_slice(answer)
-        .into_iter()
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("the answer about the table's columns cannot be read: {error}"))
-}
-
-/// The columns to send, with the types that the server has for them; or everything that does not fit.
-fn fit<'a>(
-    table: &'static Table,
-    database: &str,
-    found: &'a [FoundColumn],
-) -> Result<Vec<(&'static str, &'a str)>, String> {
-    let name = format!("{database}.{}", table.name);
-    if found.is_empty() {
-        return Err(format!("table {name} does not exist: create it with clickhouse-writer --apply-ddl"));
-    }
-    let mut columns = Vec::new();
-    let mut problems = Vec::new();
-    for column in table.columns {
-        let accepted = column.kind.accepted_types();
-        match found.iter().find(|found| found.name == column.name) {
-            Some(found) if accepted.contains(&found.type_name.as_str()) => {
-                columns.push((column.name, found.type_name.as_str()));
+        match self.holds(destination, insert).await {
+            Ok(()) => {
+                let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(left_out) = log.pass(std::time::Instant::now()) {
+                    let table = destination.table.name;
+                    tracing::warn!(table, reason = %error, left_out, "rows were read back, which costs, to acknowledge them");
+                }
+                Ok(())
             }
-            Some(found) => {
-                problems.push(format!("{} is {}, not {}", column.name, found.type_name, accepted.join(" or ")))
-            }
-            None => problems.push(format!("{} ({}) is missing", column.name, accepted.join(" or "))),
-        }
-    }
-    if problems.is_empty() {
-        return Ok(columns);
-    }
-    Err(format!(
-        "table {name} does not fit: {}; alter it, or rename it and create it anew with clickhouse-writer --apply-ddl",
-        problems.join("; ")
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{FoundColumn, fit, parse_columns};
-    use crate::tables::TABLES;
-
-    fn all() -> Vec<FoundColumn> {
-        TABLES[1]
-            .columns
-            .iter()
-            .map(|column| FoundColumn {
-                name: column.name.to_owned(),
-                type_name: column.kind.accepted_types()[0].to_owned(),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_table_with_all_columns_and_more_fits() {
-        let mut found = all();
-        found.push(FoundColumn { name: "inserted_at".to_owned(), type_name: "DateTime64(3, 'UTC')".to_owned() });
-        assert_eq!(fit(TABLES[1], "recwatch", &found).unwrap().len(), TABLES[1].columns.len());
-    }
-
-    #[test]
-    fn everything_that_does_not_fit_is_told_at_once() {
-        let mut found = all();
-        found.retain(|column| column.name != "band");
-        for column in &mut found {
-            if column.name == "events" {
-                column.type_name = "Int64".to_owned();
+            Err(reading) => {
+                error.message.push_str(&format!("; the rows were asked for, but: {reading}"));
+                Err(error)
             }
         }
-        let told = fit(TABLES[1], "recwatch", &found).unwrap_err();
-        for part in ["recwatch.session_freshness", "events is Int64, not UInt64", "band (String", "is missing"] {
-            assert!(told.contains(part), "{part} in {told}");
-        }
-        assert!(fit(TABLES[1], "recwatch", &[]).unwrap_err().contains("--apply-ddl"));
     }
+}
 
-    #[test]
-    fn the_answer_about_columns_is_read() {
-        let answer =
-            b"{\"name\":\"window_end\",\"type\":\"DateTime64(3, 'UTC')\"}\n{\"name\":\"a\",\"type\":\"String\"}\n";
-        let found = parse_columns(answer).unwrap();
-        assert_eq!((found.len(), found[0].type_name.as_str()), (2, "DateTime64(3, 'UTC')"));
-    }
+/// New for each request.
+fn query_id() -> String {
+    format!("recwatch-{:032x}", rand::random::<u128>())
 }

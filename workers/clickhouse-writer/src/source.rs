@@ -1,13 +1,13 @@
 //! The consumer of the row topics. Rebalance callbacks only record; the loop acts on what they recorded.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use kafka::{
-    ASK, FETCH_AGAIN, GroupMember, Partitions, Rebalance, RebalanceRecorder, instance, manual_offsets, membership,
-    unless_set,
+    ASK, ASK_AT_START, FETCH_AGAIN, GroupMember, Partitions, Rebalance, RebalanceRecorder, TopicChange, TopicId,
+    copied_headers, describe_topics, instance, manual_offsets, membership, recreated, unless_set,
 };
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -17,12 +17,14 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
+use records::truncation::UNREADABLE_HEADERS;
 
 use crate::batch::Original;
+use crate::commits::{Commits, Offsets};
 use crate::config::Runtime;
 
-/// The consumer group.
-pub const GROUP: &str = "recwatch.clickhouse-writer";
+/// Limit for a single question of the loop, which takes no turn meanwhile: it is asked again later.
+const LOOP_ASK: Duration = Duration::from_secs(4);
 
 /// Where a new partition is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +40,16 @@ pub struct Start {
 pub struct Recorder {
     rebalances: RebalanceRecorder,
     /// Last stable offsets by topic and partition, as of the newest statistics.
-    ends: Mutex<BTreeMap<(String, i32), i64>>,
+    ends: Mutex<BTreeMap<(String, i32), End>>,
+}
+
+/// The end of a partition, as the newest statistics have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    /// Its last stable offset.
+    stable: i64,
+    /// Whether all before it was fetched and handed over: behind the last record lie markers and aborted records only.
+    is_reached: bool,
 }
 
 impl ClientContext for Recorder {
@@ -55,7 +66,8 @@ impl ClientContext for Recorder {
         for (name, topic) in statistics.topics {
             for (partition, state) in topic.partitions {
                 if state.ls_offset >= 0 {
-                    ends.insert((name.clone(), partition), state.ls_offset);
+                    let is_reached = state.next_offset >= state.ls_offset && state.fetchq_cnt == 0;
+                    ends.insert((name.clone(), partition), End { stable: state.ls_offset, is_reached });
                 }
             }
         }
@@ -76,7 +88,27 @@ impl ConsumerContext for Recorder {
 
 /// A member of the group; dropped, it leaves it, as [`GroupMember`] says.
 pub struct Source {
-    consumer: GroupMember<Recorder>,
+    // before the consumer: what leaves the group is the last one that is dropped of it
+    commits: Commits,
+    consumer: Arc<GroupMember<Recorder>>,
+    ids: Arc<TopicIds>,
+}
+
+/// Ids of the topics as of the start, where brokers give them.
+type TopicIds = BTreeMap<String, Option<TopicId>>;
+
+/// Why offsets were not committed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitFailure {
+    /// A topic is another one than at the start: its offsets mean nothing any more.
+    #[error("{0}. Nothing of the new topic was skipped: started again, clickhouse-writer reads it from its beginning")]
+    Changed(TopicChange),
+    /// The group did not take them; they may be committed again.
+    #[error("{0}")]
+    Kafka(#[from] KafkaError),
+    /// The thread that commits has ended: nothing will be committed any more.
+    #[error("the commit thread has ended unexpectedly")]
+    NoThread,
 }
 
 impl Source {
@@ -94,12 +126,21 @@ impl Source {
             ("statistics.interval.ms", "1000"),
         ];
         unless_set(&mut config, &defaults);
-        manual_offsets(&mut config, GROUP);
+        manual_offsets(&mut config, &runtime.group);
         let instance = instance("clickhouse-writer", &runtime.instance);
         membership(&mut config, runtime.protocol, runtime.session_timeout, &instance);
         config.set("auto.offset.reset", "error").set("isolation.level", "read_committed");
         let consumer = GroupMember::join(&config, Recorder::default(), topics);
-        Ok(Self { consumer: consumer.context("the row topics cannot be subscribed to")? })
+        let consumer = Arc::new(consumer.context("the row topics cannot be subscribed to")?);
+        let described =
+            describe_topics(consumer.client(), topics, ASK_AT_START).context("the ids of the row topics")?;
+        let ids = described.into_iter().filter_map(|(topic, identity)| Some((topic, identity.ok()?.id)));
+        let ids = Arc::new(ids.collect::<TopicIds>());
+        let commits = {
+            let (consumer, ids) = (consumer.clone(), ids.clone());
+            Commits::start(move |offsets| commit(&consumer, &ids, offsets))?
+        };
+        Ok(Self { commits, consumer, ids })
     }
 
     /// The next message, waiting for at most `wait`; serves callbacks.
@@ -114,11 +155,20 @@ impl Source {
         self.consumer.next_rebalance()
     }
 
-    /// The last stable offset of a partition, as of the newest statistics.
+    /// Where what waits behind `position` ends, as of the newest statistics: at `position` itself where nothing waits.
     #[must_use]
-    pub fn end(&self, topic: &str, partition: i32) -> Option<i64> {
+    pub fn end(&self, topic: &str, partition: i32, position: i64) -> Option<i64> {
         let ends = self.consumer.context().ends.lock().unwrap_or_else(PoisonError::into_inner);
-        ends.get(&(topic.to_owned(), partition)).copied()
+        let end = ends.get(&(topic.to_owned(), partition))?;
+        Some(if end.is_reached { position } else { end.stable })
+    }
+
+    /// Fails where one of the topics was deleted and created again since the start.
+    ///
+    /// # Errors
+    /// As said, or where no broker answers.
+    pub fn check_topics(&self) -> Result<(), CommitFailure> {
+        check_topics(&self.consumer, &self.ids, LOOP_ASK)
     }
 
     /// Where new partitions are to be read from: at the committed offset, else at the log's start.
@@ -128,14 +178,23 @@ impl Source {
     /// of the log, so that rows were deleted unread or the topic is another one.
     #[allow(clippy::type_complexity)]
     pub fn starts(&self, partitions: &Partitions) -> Result<anyhow::Result<Vec<(String, i32, Start)>>, KafkaError> {
-        let committed = self.consumer.committed_offsets(partitions.list(), ASK)?;
+        let committed = self.consumer.committed_offsets(partitions.list(), LOOP_ASK)?;
         let mut starts = Vec::new();
         for element in committed.elements() {
             element.error()?;
             let (topic, partition) = (element.topic(), element.partition());
-            let (low, high) = self.consumer.fetch_watermarks(topic, partition, ASK)?;
+            let (low, high) = self.consumer.fetch_watermarks(topic, partition, LOOP_ASK)?;
+            let was = TopicId::parse(element.metadata());
             let committed = match element.offset() {
-                Offset::Offset(offset) => Some(offset),
+                Offset::Offset(offset) => {
+                    match recreated(topic, was.as_ref(), self.ids.get(topic).and_then(Option::as_ref)) {
+                        None => Some(offset),
+                        Some(change) => {
+                            tracing::warn!(partition, offset, "{change}: it is read from its beginning");
+                            None
+                        }
+                    }
+                }
                 _ => None,
             };
             match start(topic, partition, committed, low, high) {
@@ -152,7 +211,7 @@ impl Source {
     /// # Errors
     /// Where no broker answers.
     pub fn look_again(&self) -> Result<(), KafkaError> {
-        self.consumer.fetch_metadata(None, ASK).map(|_| ())
+        self.consumer.fetch_metadata(None, LOOP_ASK).map(|_| ())
     }
 
     /// Takes partitions.
@@ -181,16 +240,18 @@ impl Source {
         self.consumer.assignment_lost()
     }
 
-    /// Commits offsets, the next ones to read, and waits for the answer.
-    ///
-    /// # Errors
-    /// Where the group does not take them; they may be committed again.
-    pub fn commit(&self, offsets: &[(&str, i32, i64)]) -> Result<(), KafkaError> {
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for (topic, partition, next) in offsets {
-            list.add_partition_offset(topic, *partition, Offset::Offset(*next))?;
-        }
-        self.consumer.commit(&list, CommitMode::Sync)
+    /// Begins to commit offsets, the next ones to read, each with its topic's id, in a thread of its own. The topics are looked
+    /// at before, also where there are no offsets: librdkafka goes on at the old offset in a topic that was created again, and
+    /// says nothing. One commit at a time; [`commit_ended`](Self::commit_ended) says how it has ended.
+    pub fn begin_commit(&self, offsets: Vec<(String, i32, i64)>) {
+        self.commits.begin(offsets);
+    }
+
+    /// How the commit has ended, once; waits for that for at most `wait`. An error: a topic is another one, or the group has
+    /// not taken the offsets.
+    #[must_use]
+    pub fn commit_ended(&self, wait: Duration) -> Option<Result<(), CommitFailure>> {
+        self.commits.ended(wait)
     }
 
     /// Pauses or resumes partitions of a topic.
@@ -208,6 +269,34 @@ impl Source {
         let result = if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
         result.with_context(|| format!("partitions of {topic} cannot be paused or resumed"))
     }
+}
+
+fn commit(consumer: &GroupMember<Recorder>, ids: &TopicIds, offsets: &Offsets) -> Result<(), CommitFailure> {
+    check_topics(consumer, ids, ASK)?;
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (topic, partition, next) in offsets {
+        let mut element = list.add_partition(topic, *partition);
+        element.set_offset(Offset::Offset(*next))?;
+        if let Some(Some(id)) = ids.get(topic) {
+            element.set_metadata(id.to_string());
+        }
+    }
+    Ok(consumer.commit(&list, CommitMode::Sync)?)
+}
+
+fn check_topics(consumer: &GroupMember<Recorder>, ids: &TopicIds, limit: Duration) -> Result<(), CommitFailure> {
+    let topics: Vec<&str> = ids.keys().map(String::as_str).collect();
+    let described = describe_topics(consumer.client(), &topics, limit)?;
+    for (topic, was) in ids {
+        let is = described.get(topic).and_then(|identity| identity.as_ref().ok()?.id.as_ref());
+        if let Some(change) = recreated(topic, was.as_ref(), is) {
+            return Err(CommitFailure::Changed(change));
+        }
+    }
+    Ok(())
 }
 
 fn start(topic: &str, partition: i32, committed: Option<i64>, low: i64, high: i64) -> anyhow::Result<Start> {
@@ -234,7 +323,7 @@ pub fn original(message: &BorrowedMessage<'_>) -> Original {
     Original {
         key: message.key().map(Into::into),
         value: message.payload().map(Into::into),
-        headers: message.headers().map(rdkafka::message::BorrowedHeaders::detach),
+        headers: copied_headers(message, UNREADABLE_HEADERS),
         timestamp: message.timestamp().to_millis(),
     }
 }

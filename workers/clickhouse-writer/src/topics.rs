@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use kafka::{ASK_AT_START, LARGEST_RECORD, topic_settings};
-use rdkafka::ClientConfig;
+use kafka::{ASK_AT_START, LARGEST_RECORD, delete_offsets, describe_topics, topic_settings};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, TopicPartitionList};
 
 use crate::config::Configuration;
-use crate::source::GROUP;
 
 /// Longer than the longest outage of ClickHouse: nothing is compacted or deleted before.
 const WEEK_MILLIS: &str = "604800000";
@@ -90,20 +89,32 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    /// Forgets the group's offsets, so that the next start reads the row topics from their beginning.
+    /// Forgets the group's offsets of this writer's topics, so that the next start reads them from their beginning.
     ///
     /// # Errors
-    /// Where the group has members, or no broker answers.
-    pub async fn reset(&self) -> anyhow::Result<()> {
-        for result in self.admin.delete_groups(&[GROUP], &self.options).await? {
-            match result {
-                Ok(group) => tracing::info!(group, "the committed offsets are forgotten"),
-                Err((group, RDKafkaErrorCode::GroupIdNotFound)) => tracing::info!(group, "there is nothing to forget"),
-                Err((group, RDKafkaErrorCode::NonEmptyGroup)) => {
-                    bail!("group {group} has members: stop all instances of clickhouse-writer first");
-                }
-                Err((group, code)) => bail!("group {group} cannot be deleted: {code}"),
+    /// Where members of the group read them, or no broker answers.
+    pub fn reset(&self) -> anyhow::Result<()> {
+        let group = self.configuration.runtime.group.as_str();
+        let tables = self.configuration.tables();
+        let topics: Vec<&str> = tables.iter().map(|(_, topic)| topic.as_str()).collect();
+        let client = self.admin.inner();
+        let mut offsets = TopicPartitionList::new();
+        for (topic, identity) in describe_topics(client, &topics, ASK_AT_START).context("the row topics")? {
+            if let Ok(identity) = identity {
+                offsets.add_partition_range(&topic, 0, identity.partitions - 1);
             }
+        }
+        if offsets.count() == 0 {
+            return Ok(());
+        }
+        match delete_offsets(client, group, &offsets, ASK_AT_START) {
+            Ok(()) => tracing::info!(group, "the committed offsets are forgotten"),
+            Err(KafkaError::AdminOp(RDKafkaErrorCode::GroupSubscribedToTopic | RDKafkaErrorCode::NonEmptyGroup)) => {
+                bail!(
+                    "group {group} has members that read these topics: stop all instances of clickhouse-writer first"
+                );
+            }
+            Err(error) => return Err(error).with_context(|| format!("offsets of group {group} cannot be deleted")),
         }
         Ok(())
     }

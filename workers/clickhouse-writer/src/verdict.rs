@@ -1,14 +1,19 @@
-//! What to do about an insert that failed: the one place that knows ClickHouse's error codes.
+//! What to do about an insert that failed.
 //!
 //! | verdict | when | what follows |
 //! |---|---|---|
-//! | retry | ClickHouse is away, overloaded or half way up; anything unknown | the same rows and token again, later |
-//! | split | the insert is too large for a limit of the server | two smaller ones; a single row is retried |
+//! | retry | ClickHouse is unavailable, overloaded or starting; anything unknown | the same rows and token again, later |
+//! | unexpected | an answer that a ClickHouse behind `clickhouse.url` does not give: a page, no right, a wrong port | the same, but the writer ends when nothing else comes for a while |
+//! | split | the insert is too large for a limit of the server or of a proxy | two smaller ones; what a single row means, [`SingleRow`] says |
 //! | refused | the rows are at fault | halves, until the row is found; it goes to the dead letters |
 //! | stop | the set-up is at fault: no such table, no right, other columns | the writer ends and says so; nothing is lost |
 //!
 //! A wrong `retry` waits and shows; a wrong `refused` would empty a topic into the dead letters. So whatever is not
 //! surely about rows is not `refused`.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// What to do about a failed insert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,12 +21,25 @@
 pub enum Verdict {
     /// Send the same again after a pause.
     Retry,
+    /// Send the same again after a pause, within [`Patience`].
+    Unexpected,
     /// Send smaller pieces.
-    Split,
+    Split(SingleRow),
     /// One or more of the rows cannot be inserted, ever.
     Refused,
     /// Only a person can help.
     Stop,
+}
+
+/// What "too large" means for a single row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SingleRow {
+    /// The limit is the server's memory: it may fit later.
+    Retry,
+    /// The row itself is too large, and is refused.
+    Refuse,
+    /// The row is not at fault.
+    Unexpected,
 }
 
 /// A failed insert.
@@ -30,8 +48,12 @@ pub enum Verdict {
 pub struct InsertError {
     /// What to do about it.
     pub verdict: Verdict,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
     /// ClickHouse's error code, where the answer came from ClickHouse.
     pub code: Option<u32>,
+    /// How long the answer asks to wait.
+    pub retry_after: Option<Duration>,
     /// The answer, shortened.
     pub message: String,
 }
@@ -40,19 +62,19 @@ pub struct InsertError {
 const MAX_MESSAGE_BYTES: usize = 600;
 
 impl InsertError {
-    /// Judges an answer of the server: its exception, or what a proxy in front of it said.
-    pub fn from_answer(answer: &str) -> Self {
-        let code = code(answer);
-        Self { verdict: judge(code, answer), code, message: shortened(answer) }
+    /// An error without an answer's details.
+    pub fn new(verdict: Verdict, message: &str) -> Self {
+        Self { verdict, status: None, code: None, retry_after: None, message: shortened(message) }
     }
 
     /// No answer came, so nobody knows whether the rows are in.
     pub fn unanswered(message: &str) -> Self {
-        Self { verdict: Verdict::Retry, code: None, message: shortened(message) }
+        Self::new(Verdict::Retry, message)
     }
 }
 
-fn shortened(text: &str) -> String {
+/// The beginning of a text, cut between characters.
+pub(crate) fn shortened(text: &str) -> String {
     let text = text.trim();
     if text.len() <= MAX_MESSAGE_BYTES {
         text.to_owned()
@@ -61,96 +83,82 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// The code of `Code: 252. DB::Exception: …`.
-fn code(answer: &str) -> Option<u32> {
-    let (_, rest) = answer.split_once("Code: ")?;
-    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    rest[..digits].parse().ok()
+/// The longest pause that an answer may ask for.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// The pause before the next attempt: `pause`, or longer where the answer asks for it.
+#[must_use]
+pub fn wait(pause: Duration, error: &InsertError) -> Duration {
+    pause.max(error.retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER))
 }
 
-fn judge(code: Option<u32>, answer: &str) -> Verdict {
-    let Some(code) = code else {
-        return judge_proxy(answer);
-    };
-    match code {
-        // TOO_MANY_PARTS says two things: this insert touches too many partitions, or merges do not keep up.
-        252 if answer.contains("Too many partitions for single INSERT block") => Verdict::Split,
-        252 => Verdict::Retry,
-        // MEMORY_LIMIT_EXCEEDED, TOO_MANY_ROWS, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES
-        241 | 158 | 307 | 396 => Verdict::Split,
-        // INCORRECT_DATA also says that the columns are others than the header claims.
-        117 if answer.contains("while reading header") => Verdict::Stop,
-        // CANNOT_PARSE_TEXT, CANNOT_PARSE_DATE, CANNOT_PARSE_DATETIME,
-        // ARGUMENT_OUT_OF_BOUND, CANNOT_PARSE_NUMBER, INCORRECT_DATA, TOO_LARGE_STRING_SIZE,
-        // VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE, CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN,
-        // FUNCTION_THROW_IF_VALUE_IS_NON_ZERO (of a materialized view), DECIMAL_OVERFLOW, VIOLATED_CONSTRAINT
-        6 | 38 | 41 | 69 | 72 | 117 | 131 | 321 | 349 | 395 | 407 | 469 => Verdict::Refused,
-        // NO_SUCH_COLUMN_IN_TABLE, NOT_FOUND_COLUMN_IN_BLOCK, BAD_ARGUMENTS, ILLEGAL_COLUMN, UNKNOWN_IDENTIFIER,
-        // NOT_IMPLEMENTED, TYPE_MISMATCH, UNKNOWN_TABLE, SYNTAX_ERROR, UNKNOWN_FORMAT, UNKNOWN_DATABASE,
-        // UNKNOWN_SETTING, READONLY, UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, IP_ADDRESS_NOT_ALLOWED,
-        // QUERY_IS_PROHIBITED, ACCESS_DENIED, AUTHENTICATION_FAILED
-        16 | 10 | 36 | 44 | 47 | 48 | 53 | 60 | 62 | 73 | 81 | 115 | 164 | 192 | 193 | 194 | 195 | 392 | 497 | 516 => {
-            Verdict::Stop
-        }
-        _ => Verdict::Retry,
+/// How long unexpected answers are borne: a proxy that restarts may give some, a wrong address gives nothing else.
+#[derive(Debug)]
+pub struct Patience {
+    limit: Duration,
+    since: Option<Instant>,
+}
+
+impl Patience {
+    /// Ends when nothing but unexpected answers has come for `limit`.
+    #[must_use]
+    pub fn new(limit: Duration) -> Self {
+        Self { limit, since: None }
     }
-}
 
-/// A proxy answers with its status (the client library passes `401 Unauthorized` on where there is no text).
-fn judge_proxy(answer: &str) -> Verdict {
-    match answer.trim().get(..3) {
-        Some("401" | "403" | "404") => Verdict::Stop,
-        Some("413") => Verdict::Split,
-        _ => Verdict::Retry,
+    /// Something else came: an acknowledgement, an answer of ClickHouse, or none.
+    pub fn restore(&mut self) {
+        self.since = None;
+    }
+
+    /// Takes an error; returns it for another attempt.
+    ///
+    /// # Errors
+    /// [`Verdict::Stop`] where the patience is over.
+    pub fn bear(&mut self, error: InsertError, now: Instant) -> Result<InsertError, InsertError> {
+        if error.verdict != Verdict::Unexpected {
+            self.since = None;
+            return Ok(error);
+        }
+        if now.duration_since(*self.since.get_or_insert(now)) < self.limit {
+            return Ok(error);
+        }
+        let message = format!(
+            "for {:?} (clickhouse.unexpected_answer_timeout) nothing came but unexpected answers, the last one: {}",
+            self.limit, error.message
+        );
+        Err(InsertError { verdict: Verdict::Stop, message, ..error })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{InsertError, Verdict};
+    use std::time::Duration;
 
-    /// Answers of the engine and of proxies, as they were seen.
+    use tokio::time::Instant;
+
+    use super::{InsertError, Patience, Verdict};
+
     #[test]
-    fn every_kind_of_answer_has_its_verdict() {
-        let answers = [
-            (
-                "Code: 252. DB::Exception: Too many partitions for single INSERT block (more than 100). The limit is",
-                Verdict::Split,
-            ),
-            (
-                "Code: 252. DB::Exception: Too many parts (3000). Merges are processing significantly slower than inserts.",
-                Verdict::Retry,
-            ),
-            (
-                "Code: 469. DB::Exception: Constraint `c` for table recwatch.session_freshness is violated at row 2.",
-                Verdict::Refused,
-            ),
-            (
-                "Code: 117. DB::Exception: Type of 'domain' must be LowCardinality(String), not String: (while reading header)",
-                Verdict::Stop,
-            ),
-            ("Code: 117. DB::Exception: Unexpected data", Verdict::Refused),
-            ("Code: 60. DB::Exception: Table recwatch.nope does not exist. (UNKNOWN_TABLE)", Verdict::Stop),
-            ("Code: 516. DB::Exception: default: Authentication failed", Verdict::Stop),
-            ("Code: 241. DB::Exception: Memory limit (total) exceeded", Verdict::Split),
-            ("Code: 202. DB::Exception: Too many simultaneous queries. Maximum: 100.", Verdict::Retry),
-            ("Code: 242. DB::Exception: Table is in readonly mode", Verdict::Retry),
-            ("Code: 424242. DB::Exception: a code of a later version", Verdict::Retry),
-            ("503 Service Unavailable", Verdict::Retry),
-            ("403 Forbidden", Verdict::Stop),
-            ("413 Payload Too Large", Verdict::Split),
-            ("<html>502 Bad Gateway</html>", Verdict::Retry),
-            ("", Verdict::Retry),
-        ];
-        for (answer, verdict) in answers {
-            assert_eq!(InsertError::from_answer(answer).verdict, verdict, "{answer}");
-        }
+    fn a_long_message_is_shortened_between_characters() {
+        let error = InsertError::unanswered(&"ü".repeat(1000));
+        assert!(error.message.len() <= 610, "{}", error.message.len());
     }
 
     #[test]
-    fn the_code_is_read_and_a_long_answer_is_shortened_between_characters() {
-        let error = InsertError::from_answer(&format!("Code: 469. DB::Exception: {}", "ü".repeat(1000)));
-        assert_eq!(error.code, Some(469));
-        assert!(error.message.len() <= 610, "{}", error.message.len());
+    fn unexpected_answers_are_borne_for_a_while_and_anything_else_begins_a_new_while() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let unexpected = || InsertError::new(Verdict::Unexpected, "a page");
+        let mut patience = Patience::new(Duration::from_secs(120));
+        assert!(patience.bear(unexpected(), at(0)).is_ok());
+        assert!(patience.bear(unexpected(), at(119)).is_ok());
+        assert!(patience.bear(InsertError::unanswered("refused"), at(119)).is_ok());
+        assert!(patience.bear(unexpected(), at(121)).is_ok());
+        patience.restore();
+        assert!(patience.bear(unexpected(), at(241)).is_ok());
+        let end = patience.bear(unexpected(), at(361)).unwrap_err();
+        assert_eq!(end.verdict, Verdict::Stop);
+        assert!(end.message.contains("unexpected_answer_timeout") && end.message.ends_with("a page"), "{end}");
     }
 }

@@ -98,12 +98,41 @@ fn a_registry_that_is_away_holds_rows_back_and_loses_none() {
     eventually("the writer's readiness", || writer.is_ready().then_some(()));
     rig.produce(&rig.freshness, &(0..100).map(|n| freshness(n, 1, n)).collect::<Vec<_>>());
     eventually("the loss of readiness", || (!writer.is_ready()).then_some(()));
+    let waiting = format!("waiting: partition 0 of {} for a schema, since 20", rig.freshness);
+    let (status, body) = writer.readyz();
+    assert!(status == 503 && body.contains(&waiting), "{status}: {body}");
+    assert!(writer.metric(r#"recwatch_waiting_partitions{reason="schema"}"#) >= 1.0);
+    // it ends well while it waits, and the next one begins where it stood
+    writer.stop();
+    let writer = rig.start("one");
     rig.registry_down.store(false, std::sync::atomic::Ordering::SeqCst);
     let expected = expected(0..100, |n| n);
     eventually("all rows", || (final_rows(&rig) == expected).then_some(()));
     eventually("the writer's readiness", || writer.is_ready().then_some(()));
     eventually("the commit", || writer.has_committed(100.0).then_some(()));
     writer.stop();
+}
+
+#[test]
+fn partitions_that_left_while_they_were_paused_are_read_when_they_come_back() {
+    let rig = Rig::new("consumer");
+    rig.command(&["--apply-ddl"]).unwrap();
+    rig.registry_down.store(true, std::sync::atomic::Ordering::SeqCst);
+    let first = rig.start("one");
+    eventually("the first one's readiness", || first.is_ready().then_some(()));
+    let rows = |numbers: std::ops::Range<i64>| numbers.map(|n| freshness(n, 1, n)).collect::<Vec<_>>();
+    rig.produce(&rig.freshness, &rows(0..100));
+    let paused = || first.metric("recwatch_clickhouse_writer_paused{table=\"session_freshness\"") == 1.0;
+    eventually("a pause", || paused().then_some(()));
+    let second = rig.start("two");
+    eventually("the second one's partitions", || second.owns_partitions().then_some(()));
+    rig.registry_down.store(false, std::sync::atomic::Ordering::SeqCst);
+    eventually("all rows", || (final_rows(&rig) == expected(0..100, |n| n)).then_some(()));
+    eventually("no pause", || (!paused()).then_some(()));
+    second.stop();
+    rig.produce(&rig.freshness, &rows(100..200));
+    eventually("the rows of partitions that came back", || (final_rows(&rig) == expected(0..200, |n| n)).then_some(()));
+    first.stop();
 }
 
 #[test]
@@ -180,6 +209,25 @@ fn come_and_die(protocol: &'static str) {
     let expected = expected(0..12_000, |n| n);
     eventually("all rows", || (final_rows(&rig) == expected).then_some(()));
     two.stop();
+}
+
+#[test]
+fn two_processes_under_one_name_share_the_partitions_and_shut_nobody_out() {
+    for protocol in ["consumer", "classic"] {
+        let rig = Rig::new(protocol);
+        rig.command(&["--apply-ddl"]).unwrap();
+        let elder = rig.start("same");
+        eventually("the elder one's readiness", || elder.is_ready().then_some(()));
+        let younger = rig.start("same");
+        eventually("the younger one's partitions", || younger.owns_partitions().then_some(()));
+        rig.produce(&rig.freshness, &(0..100).map(|n| freshness(n, 1, n)).collect::<Vec<_>>());
+        eventually("all rows", || (final_rows(&rig) == expected(0..100, |n| n)).then_some(()));
+        assert!(elder.owns_partitions() && elder.is_ready(), "{protocol}");
+        younger.stop();
+        rig.produce(&rig.freshness, &(100..200).map(|n| freshness(n, 1, n)).collect::<Vec<_>>());
+        eventually("all rows", || (final_rows(&rig) == expected(0..200, |n| n)).then_some(()));
+        elder.stop();
+    }
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn authority() -> (PKey<Private>, X509) {
 }
 
 /// Asks a server whose certificate is for `name`, as `localhost`, trusting its authority or another one.
-fn ask(name: &str, is_trusted: bool) -> Result<Vec<u8>, InsertError> {
+fn ask(name: &str, is_trusted: bool) -> Result<(), InsertError> {
     let (issuer, stranger) = (authority(), authority());
     let key = new_key();
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
@@ -69,7 +69,7 @@ fn ask(name: &str, is_trusted: bool) -> Result<Vec<u8>, InsertError> {
         for stream in listener.incoming() {
             if let Ok(mut stream) = acceptor.accept(stream.unwrap()) {
                 let _ = stream.read(&mut [0; 4096]);
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1\n");
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
             }
         }
     });
@@ -82,12 +82,12 @@ fn ask(name: &str, is_trusted: bool) -> Result<Vec<u8>, InsertError> {
     let settings = load::<Configuration>(Sources { sets: &sets, ..Sources::of_defaults(&defaults) }).unwrap().settings;
     let server = Server::new(&settings.clickhouse).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(server.query("SELECT 1"))
+    runtime.block_on(server.execute("SELECT 1"))
 }
 
 #[test]
 fn a_server_whose_certificate_is_trusted_and_for_its_name_is_asked() {
-    assert_eq!(ask("localhost", true).unwrap(), b"1\n");
+    assert_eq!(ask("localhost", true), Ok(()));
 }
 
 #[test]

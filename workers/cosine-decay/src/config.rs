@@ -8,10 +8,13 @@ use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
 use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
-use worker::{MetricWorker, SourceConfig, check_sections, check_topic, check_windows};
+use worker::{MetricWorker, SourceConfig, check_sections, check_span, check_topic, check_windows};
 
 use crate::alerts;
 use crate::settings::{Decay, Retraining, Settings};
+
+/// The worker's name.
+pub const NAME: &str = "cosine-decay";
 
 /// The whole default configuration as commented TOML.
 #[must_use]
@@ -144,7 +147,7 @@ impl Configuration {
         };
         format!(
             "window={} slide={} out_of_orderness={} max_future_skew={} session_gap={} lambda={} lambda_by_domain={:?} {} \
-             max_groups={} vector_dimensions={} decay_rate_window={} decay_rate_slide={} retraining={retraining}",
+             max_groups={} vector_dimensions={} decay_rate_window={} decay_rate_slide={} retraining={retraining} {} {}",
             self.window.as_millis(),
             self.slide.as_millis(),
             self.out_of_orderness.as_millis(),
@@ -157,6 +160,8 @@ impl Configuration {
             self.vector_dimensions,
             self.decay_rate_window.as_millis(),
             self.decay_rate_slide.as_millis(),
+            self.source.semantics("source"),
+            self.items.semantics("items"),
         )
     }
 
@@ -168,6 +173,9 @@ impl Configuration {
         check_windows(problems, ("window", self.window), ("slide", self.slide));
         let (window, slide) = (self.decay_rate_window, self.decay_rate_slide);
         check_windows(problems, ("decay_rate_window", window), ("decay_rate_slide", slide));
+        check_span(problems, "out_of_orderness", self.out_of_orderness);
+        check_span(problems, "max_future_skew", self.max_future_skew);
+        check_span(problems, "session_gap", self.session_gap);
         if self.idle_timeout.as_millis() == 0 {
             problems.add("idle_timeout", self.idle_timeout, "longer than 0s");
         }
@@ -268,6 +276,14 @@ impl MetricWorker for Configuration {
     fn alerts_topic(&self) -> &str {
         &self.topics.alerts
     }
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn source_topics(&self) -> Vec<&str> {
+        vec![&self.source.topic, &self.items.topic]
+    }
 }
 
 #[cfg(test)]
@@ -293,7 +309,8 @@ mod tests {
             configured(&[]).unwrap().semantics(),
             "window=300000 slide=10000 out_of_orderness=5000 max_future_skew=30000 session_gap=1800000 lambda=0.02 \
              lambda_by_domain={} dimensions=domain,user_segment,rec_strategy,ab_group merge_key=domain max_groups=10000 \
-             vector_dimensions=64 decay_rate_window=86400000 decay_rate_slide=600000 retraining=5:10:-0.015:0.3"
+             vector_dimensions=64 decay_rate_window=86400000 decay_rate_slide=600000 retraining=5:10:-0.015:0.3 \
+             source.key=Entity items.key=Entity"
         );
     }
 
@@ -314,10 +331,27 @@ mod tests {
     }
 
     #[test]
+    fn times_that_cannot_be_computed_with_are_refused() {
+        for set in [
+            "window=3651d",
+            "decay_rate_window=3651d",
+            "out_of_orderness=3651d",
+            "max_future_skew=3651d",
+            "session_gap=3651d",
+        ] {
+            let (key, _) = set.split_once('=').unwrap();
+            let problems = configured(&[set]).unwrap_err();
+            assert!(problems.iter().any(|problem| problem.contains(key)), "{set}: {problems:?}");
+        }
+    }
+
+    #[test]
     fn what_changes_no_result_is_not_part_of_the_semantics() {
         let semantics = |sets: &[&str]| configured(sets).unwrap().semantics();
         assert_eq!(semantics(&["idle_timeout=1s", "threads=3", "revision=9", "window=300s"]), semantics(&[]));
         for set in [
+            "source.key=ignore",
+            "items.key=ignore",
             "window=10m",
             "slide=5s",
             "out_of_orderness=1s",

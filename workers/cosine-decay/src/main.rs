@@ -7,20 +7,18 @@ use clap::Parser as _;
 use cosine_decay::alerts::{PAIRS, RATES};
 use cosine_decay::avro::{AvroRows, SchemaIds};
 use cosine_decay::clicks::{ClicksFold, PairSummary};
-use cosine_decay::config::{Configuration, defaults};
+use cosine_decay::config::{Configuration, NAME, defaults};
 use cosine_decay::items::{ItemsFold, RateSummary};
 use cosine_decay::rows::ALERTS_TOPIC;
 use cosine_decay::settings::Settings;
 use cosine_decay::source::{Interactions, ItemEmbeddings};
 use cosine_decay::table::ItemTable;
 use grouping::GroupMerge;
-use records::{Alert, CosineDecay, DecayRate, Decoder, DecoderConfig, Input, Registry, RetrainRequest};
+use records::{Alert, CosineDecay, DecayRate, Decoder, Input, Registry, RetrainRequest};
 use service::{Arguments, Program};
 use streaming::window::Windows;
-use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, SharedTable, Topology};
+use streaming::{Cleanup, Deployment, EventTime, OutputTopic, Pipeline, SharedTable, Topology};
 use worker::SourceConfig;
-
-const NAME: &str = "cosine-decay";
 
 /// Measures how alike the items are that sessions meet one after the other, how fast items' vectors lose their likeness to
 /// what they were, and which items ask for retraining.
@@ -32,13 +30,17 @@ const NAME: &str = "cosine-decay";
 struct CommandLine {
     #[command(flatten)]
     arguments: Arguments,
+    #[command(flatten)]
+    options: worker::Options,
 }
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     let defaults = defaults();
     let program = Program { name: NAME, version: env!("CARGO_PKG_VERSION"), defaults: &defaults };
-    service::run::<Configuration>(&program, &command_line.arguments, |context| worker::run(&context, topology))
+    service::run::<Configuration>(&program, &command_line.arguments, |context| {
+        worker::run(&context, command_line.options, topology)
+    })
 }
 
 /// The worker: items' vectors become the table, decay rates and requests; interactions, with that table, pairs.
@@ -55,6 +57,7 @@ fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyho
     };
     Ok(Topology {
         worker: NAME.to_owned(),
+        group: configuration.runtime.group.clone(),
         outputs: vec![
             OutputTopic { name: topics.cosine_decay, cleanup: Cleanup::Delete },
             OutputTopic { name: topics.decay_rate, cleanup: Cleanup::Delete },
@@ -113,7 +116,11 @@ fn alert_stages(
     let rules = configuration.alerts.rules(&kinds, rows);
     let kind = kinds.into_iter().find(|kind| kind.name == rows).expect("rows of this name are among them");
     let revision = configuration.revision;
-    move || AlertStage::new(Evaluator::new(NAME, kind.clone(), revision, rules.clone()), schema, ALERTS_TOPIC)
+    let deployment = Deployment::new(NAME, &configuration.runtime.group);
+    move || {
+        let evaluator = Evaluator::new(NAME, kind.clone(), revision, rules.clone());
+        AlertStage::new(evaluator.of_deployment(deployment.own_group()), schema, ALERTS_TOPIC)
+    }
 }
 
 /// Makes decoders for a source.
@@ -123,11 +130,7 @@ fn decoders<R: Input>(
     vector_length: Option<usize>,
     registry: Option<&Registry>,
 ) -> impl Fn() -> Decoder<R> + Send + Sync + 'static {
-    let decoding = DecoderConfig {
-        format: source.format,
-        max_record_bytes: configuration.runtime.max_record_bytes.as_usize(),
-        vector_length,
-    };
+    let decoding = source.decoding(&configuration.runtime, vector_length);
     let registry = registry.cloned();
     move || Decoder::new(decoding, worker::lookup(registry.as_ref()))
 }

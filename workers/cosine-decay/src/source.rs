@@ -1,7 +1,10 @@
 //! The topics of interactions and of items' vectors as the folds' sources.
 
 use grouping::Dimension;
-use records::{DecodeError, Decoder, EmbeddingUpdated, EntityKind, Interaction, Reason, Rejection};
+use records::names::{bounded, with_bounded_names};
+use records::{
+    DecodeError, Decoder, EmbeddingUpdated, EntityKind, Interaction, Reason, Rejection, Text, check_event_time,
+};
 use streaming::headers::Headers;
 use streaming::operator::{Record, Source, SourceError, Timed};
 
@@ -21,8 +24,8 @@ impl Source for Interactions {
     type Event<'a> = Click<'a>;
 
     fn decode<'a>(&mut self, record: &Record<'a>) -> Result<Click<'a>, SourceError> {
-        let interaction = self.0.decode(record.key, record.value).map_err(source_error)?;
-        Ok(Click(interaction, record.headers))
+        let interaction = self.0.decode_with_headers(record.key, record.value, record.headers).map_err(source_error)?;
+        Ok(Click(with_bounded_names(interaction, record.value), record.headers))
     }
 }
 
@@ -65,11 +68,13 @@ impl Source for ItemEmbeddings {
 
     fn decode<'a>(&mut self, record: &Record<'a>) -> Result<ItemChange<'a>, SourceError> {
         if record.value.is_none() {
-            return Ok(ItemChange::Deleted { item_id: deleted_item(record.key)?, time: record.timestamp.max(0) });
+            // the name that its versions have
+            let item_id = bounded(self.0.deleted_entity(record.key, record.headers)?);
+            return Ok(deletion(item_id, record.timestamp)?);
         }
-        let embedding = self.0.decode(record.key, record.value).map_err(source_error)?;
+        let embedding = self.0.decode_with_headers(record.key, record.value, record.headers).map_err(source_error)?;
         match embedding.entity {
-            EntityKind::Item => Ok(ItemChange::Version(embedding, record.headers)),
+            EntityKind::Item => Ok(ItemChange::Version(with_bounded_names(embedding, record.value), record.headers)),
             EntityKind::User => {
                 Err(Rejection::new(Reason::BadValue, "entity is USER: this topic holds the vectors of items").into())
             }
@@ -77,15 +82,13 @@ impl Source for ItemEmbeddings {
     }
 }
 
-/// The item that a tombstone's key names.
-fn deleted_item(key: Option<&[u8]>) -> Result<&str, Rejection> {
-    let Ok(item_id) = std::str::from_utf8(key.unwrap_or_default()) else {
-        return Err(Rejection::new(Reason::Undecodable, "there is no value, and the key is no text"));
+/// What a tombstone says: its key's item is gone from its Kafka timestamp on, which is the event time here.
+fn deletion(item_id: Text<'_>, timestamp: Option<i64>) -> Result<ItemChange<'_>, Rejection> {
+    let Some(time) = timestamp else {
+        let message = "there is no value, and the record has no Kafka timestamp to delete the item from";
+        return Err(Rejection::new(Reason::MissingField, message));
     };
-    if item_id.is_empty() {
-        return Err(Rejection::new(Reason::EmptyKey, "there is no value, and the key is empty"));
-    }
-    Ok(item_id)
+    Ok(ItemChange::Deleted { item_id, time: check_event_time("the Kafka timestamp of a deletion", time)? })
 }
 
 /// An item's new version or its end, as the fold sees it.
@@ -95,7 +98,7 @@ pub enum ItemChange<'a> {
     /// It is gone from its tombstone's Kafka timestamp on.
     Deleted {
         /// The item.
-        item_id: &'a str,
+        item_id: Text<'a>,
         /// Epoch ms.
         time: i64,
     },
@@ -161,8 +164,13 @@ mod tests {
             r#"{{"event_id":"e","entity":"{entity}","entity_id":"i","domain":"d","model_version":"m",
                 "vector":{vector},"event_time":7}}"#
         );
-        let record =
-            Record { key: None, value: Some(value.as_bytes()), timestamp: 0, offset: 0, headers: headers::NONE };
+        let record = Record {
+            key: Some(b"i"),
+            value: Some(value.as_bytes()),
+            timestamp: None,
+            offset: 0,
+            headers: headers::NONE,
+        };
         let event = source().decode(&record).map_err(|error| error.to_string())?;
         assert_eq!((event.item_id(), event.event_id(), event.event_time()), ("i", "e", 7));
         Ok(event.version().unwrap().vector.to_vec())
@@ -178,15 +186,37 @@ mod tests {
     }
 
     #[test]
+    fn a_tombstone_of_a_long_key_deletes_what_its_versions_are_called() {
+        let long = "i".repeat(100_000);
+        let value = format!(
+            r#"{{"event_id":"e","entity":"ITEM","entity_id":"{long}","domain":"d","model_version":"m","vector":[1, 2],
+                "event_time":7}}"#
+        );
+        let name = |value: Option<&[u8]>| {
+            let key = Some(long.as_bytes());
+            let record = Record { key, value, timestamp: Some(70), offset: 0, headers: headers::NONE };
+            source().decode(&record).unwrap().item_id().to_owned()
+        };
+        assert_eq!(name(None), name(Some(value.as_bytes())));
+        assert!(name(None).len() <= records::names::MAX_NAME_BYTES);
+    }
+
+    #[test]
     fn a_tombstone_deletes_its_keys_item() {
-        let delete = |key: Option<&[u8]>| {
-            let record = Record { key, value: None, timestamp: 70, offset: 0, headers: headers::NONE };
+        let delete = |key: Option<&[u8]>, timestamp| {
+            let record = Record { key, value: None, timestamp, offset: 0, headers: headers::NONE };
             let event = source().decode(&record).map_err(|error| error.to_string())?;
             assert!(event.version().is_none());
             Ok::<_, String>((event.item_id().to_owned(), event.event_time()))
         };
-        assert_eq!(delete(Some(b"i")), Ok(("i".to_owned(), 70)));
-        assert!(delete(None).unwrap_err().starts_with("empty_key"));
-        assert!(delete(Some(b"\xff")).unwrap_err().starts_with("undecodable"));
+        assert_eq!(delete(Some(b"i"), Some(70)), Ok(("i".to_owned(), 70)));
+        assert!(delete(None, Some(70)).unwrap_err().starts_with("bad_key"));
+        assert!(delete(Some(b""), Some(70)).unwrap_err().starts_with("empty_key"));
+        assert!(delete(Some(b"\xff"), Some(70)).unwrap_err().starts_with("bad_key"));
+        assert!(delete(Some(b"i"), None).unwrap_err().starts_with("missing_field"), "a deletion from when on?");
+        assert!(delete(Some(b"i"), Some(10_413_792_000_000)).unwrap_err().starts_with("bad_value"));
+        assert_eq!(delete(Some(b"\"i\""), Some(70)), Ok(("i".to_owned(), 70)), "as JSON");
+        let avro = b"\0\0\0\0\x07\x02i";
+        assert_eq!(delete(Some(avro), Some(70)), Ok(("i".to_owned(), 70)), "as an Avro string of schema 7");
     }
 }

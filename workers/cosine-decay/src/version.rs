@@ -29,7 +29,7 @@ impl<'a> VersionKey<'a> {
     /// Where the bytes are none of it.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, RestoreError> {
         let mut reader = Reader::new(bytes);
-        let key = Self { item_id: reader.text()?, event_time: reader.i64()?, event_id: reader.text()? };
+        let key = Self { item_id: reader.text()?, event_time: reader.time()?, event_id: reader.text()? };
         reader.finish()?;
         Ok(key)
     }

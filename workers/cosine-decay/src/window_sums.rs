@@ -93,7 +93,7 @@ impl<S: Sliding> WindowSums<S> {
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, RestoreError> {
         let mut sums = Self::default();
         for _ in 0..reader.u64()? {
-            let end = reader.i64()?;
+            let end = reader.time()?;
             let mut groups = Groups::new();
             for _ in 0..reader.u64()? {
                 let key = reader.bytes()?;

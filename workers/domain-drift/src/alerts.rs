@@ -53,7 +53,7 @@ pub(crate) fn row(row: &DriftRow<'_>, example: Option<&Example>) -> Row {
             distance.w1_scaled,
             Some(distance.noise_floor),
             Some(f64::from(u8::from(distance.significant))),
-            coefficient.map(|coefficient| coefficient.raw),
+            coefficient.and_then(|coefficient| coefficient.raw),
             coefficient.map(|coefficient| coefficient.gamma),
             coefficient.map(|coefficient| coefficient.traffic_share),
             distance.sinkhorn,

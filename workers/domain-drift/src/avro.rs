@@ -31,7 +31,7 @@ impl RowEncoder for AvroRows {
             w1_scaled: distance.w1_scaled,
             noise_floor: distance.noise_floor,
             significant: distance.significant,
-            gamma_raw: coefficient.map(|coefficient| coefficient.raw),
+            gamma_raw: coefficient.and_then(|coefficient| coefficient.raw),
             gamma: coefficient.map(|coefficient| coefficient.gamma),
             traffic_share: coefficient.map(|coefficient| coefficient.traffic_share),
             sinkhorn: distance.sinkhorn,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
 use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
-use worker::{MetricWorker, SourceConfig, check_sections, check_topic, check_windows};
+use worker::{MetricWorker, SourceConfig, check_sections, check_span, check_topic, check_windows};
 
 use crate::alerts;
 use crate::distance::ScaledBy;
@@ -21,6 +21,9 @@ const MAX_SUMMARY: u64 = 224 * 1024;
 
 /// The range of normalised vectors' projections.
 const UNIT_RANGE: [f64; 2] = [-1.0, 1.0];
+
+/// The worker's name.
+pub const NAME: &str = "domain-drift";
 
 /// The whole default configuration as commented TOML.
 #[must_use]
@@ -211,7 +214,7 @@ impl Configuration {
         format!(
             "window={} slide={} out_of_orderness={} max_future_skew={} vector_dimensions={} directions={} seed={} bins={} \
              normalise={:?} range={:?} scale={:?} reference={} min_users={} pairs={pairs} self_offset={} \
-             sinkhorn={sinkhorn} max_domains={}",
+             sinkhorn={sinkhorn} max_domains={} {}",
             self.window.as_millis(),
             self.slide.as_millis(),
             self.out_of_orderness.as_millis(),
@@ -227,11 +230,15 @@ impl Configuration {
             self.min_users,
             self.self_offset.as_millis(),
             self.max_domains,
+            self.source.semantics("source"),
         )
     }
 
     fn validate_times(&self, problems: &mut Problems) {
         check_windows(problems, ("window", self.window), ("slide", self.slide));
+        check_span(problems, "out_of_orderness", self.out_of_orderness);
+        check_span(problems, "max_future_skew", self.max_future_skew);
+        check_span(problems, "self_offset", self.self_offset);
         let slide = self.slide.as_millis();
         if slide > 0 && self.self_offset.as_millis() % slide != 0 {
             let allowed = format!("0s, or a multiple of the slide ({})", self.slide);
@@ -376,6 +383,14 @@ impl MetricWorker for Configuration {
     fn alerts_topic(&self) -> &str {
         &self.topics.alerts
     }
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn source_topics(&self) -> Vec<&str> {
+        vec![&self.source.topic]
+    }
 }
 
 #[cfg(test)]
@@ -402,7 +417,7 @@ mod tests {
             configuration.semantics(),
             "window=3600000 slide=300000 out_of_orderness=5000 max_future_skew=30000 vector_dimensions=64 directions=32 \
              seed=42 bins=2048 normalise=L2 range=[-1.0, 1.0] scale=TargetSigma reference=0.9 min_users=30 pairs=all:4096 \
-             self_offset=0 sinkhorn=none max_domains=64"
+             self_offset=0 sinkhorn=none max_domains=64 source.key=Entity"
         );
         let settings = configuration.settings();
         assert_eq!((settings.windows.size(), settings.windows.slide()), (3_600_000, 300_000));
@@ -439,6 +454,15 @@ mod tests {
     }
 
     #[test]
+    fn times_that_cannot_be_computed_with_are_refused() {
+        for set in ["window=3651d", "self_offset=3655d", "out_of_orderness=3651d", "max_future_skew=3651d"] {
+            let (key, _) = set.split_once('=').unwrap();
+            let problems = configured(&[set]).unwrap_err();
+            assert!(problems.iter().any(|problem| problem.contains(key)), "{set}: {problems:?}");
+        }
+    }
+
+    #[test]
     fn what_changes_no_result_is_not_part_of_the_semantics() {
         let semantics = |sets: &[&str]| configured(sets).unwrap().semantics();
         let changes_nothing =
@@ -446,6 +470,7 @@ mod tests {
         assert_eq!(semantics(&changes_nothing), semantics(&[]));
         assert_eq!(semantics(&["window=60m"]), semantics(&[]), "another way of writing");
         for set in [
+            "source.key=ignore",
             "window=10m",
             "slide=1m",
             "out_of_orderness=1s",

@@ -11,6 +11,10 @@ const SIGNIFICANT: f64 = 3.0;
 /// The limits of the coefficient.
 const GAMMA: (f64, f64) = (0.05, 0.95);
 
+/// Below this standard deviation of its projections in some direction, in the unit of projections, a target has collapsed
+/// (METRICS.md §4): it is no scale for a distance.
+const COLLAPSED: f64 = 1e-6;
+
 /// By what the coefficient's distance is divided before the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScaledBy {
@@ -46,13 +50,14 @@ pub struct Distance {
     pub w1: f64,
     /// The largest distance of all directions.
     pub max_sliced: f64,
-    /// The mean of the distances in standard deviations of the target; `None` where one of these is 0.
+    /// The mean of the distances in standard deviations of the target; `None` where the target has collapsed.
     pub w1_scaled: Option<f64>,
     /// The distance that two samples of one distribution would show, as a mean over the directions.
     pub noise_floor: f64,
-    /// Whether `w1` is well above the noise floor; never without a coefficient.
+    /// Whether `w1` is well above the noise floor; never with too few users.
     pub significant: bool,
-    /// The coefficient; `None` where there are too few users, or the target has no spread.
+    /// The coefficient; `None` where there are too few users. By a target that has collapsed nothing can be scaled: then there
+    /// is one where the distance is significant only.
     pub coefficient: Option<Coefficient>,
     /// The Sinkhorn divergence of the samples; `None` where none are taken.
     pub sinkhorn: Option<f64>,
@@ -63,17 +68,18 @@ pub struct Distance {
 /// What follows from a distance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coefficient {
-    /// The scaled distance by the reference.
-    pub raw: f64,
-    /// The same from 0.05 to 0.95.
+    /// The scaled distance by the reference; `None` for a target that has collapsed.
+    pub raw: Option<f64>,
+    /// The same from 0.05 to 0.95; 0.95 for a target that has collapsed.
     pub gamma: f64,
     /// Share of the traffic for the experiment's arm.
     pub traffic_share: f64,
 }
 
 impl Coefficient {
-    fn of(raw: f64) -> Self {
-        let gamma = raw.clamp(GAMMA.0, GAMMA.1);
+    /// `raw` is `None` where the target has collapsed and the distance is significant: no drift is greater.
+    fn of(raw: Option<f64>) -> Self {
+        let gamma = raw.map_or(GAMMA.1, |raw| raw.clamp(GAMMA.0, GAMMA.1));
         let traffic_share = if gamma < 0.3 {
             0.10
         } else if gamma < 0.6 {
@@ -99,17 +105,18 @@ impl Measure {
             max_sliced = max_sliced.max(distance);
             floors += source.histogram.noise_floor(&here.histogram)? * scale.bin_width();
             let sigma = here.moments.standard_deviation(target.users) * scale.place_width();
-            scaled = scaled.filter(|_| sigma > 0.0).map(|scaled: f64| scaled + distance / sigma);
+            scaled = scaled.filter(|_| sigma >= COLLAPSED).map(|scaled: f64| scaled + distance / sigma);
         }
         let (w1, noise_floor) = (sum / directions, floors / directions);
         let w1_scaled = scaled.map(|scaled| scaled / directions);
         let measured = match self.scaled_by {
             ScaledBy::TargetSigma => w1_scaled,
-            // without spread there is none either
-            ScaledBy::Nothing => w1_scaled.map(|_| w1),
+            ScaledBy::Nothing => Some(w1),
         };
         let enough = source.users.min(target.users) >= self.min_users;
-        let coefficient = measured.filter(|_| enough).map(|measured| Coefficient::of(measured / self.reference));
+        let significant = enough && w1 > SIGNIFICANT * noise_floor;
+        let raw = measured.map(|measured| measured / self.reference);
+        let coefficient = (enough && (raw.is_some() || significant)).then(|| Coefficient::of(raw));
         Some(Distance {
             n: source.users,
             m: target.users,
@@ -117,7 +124,7 @@ impl Measure {
             max_sliced,
             w1_scaled,
             noise_floor,
-            significant: coefficient.is_some() && w1 > SIGNIFICANT * noise_floor,
+            significant,
             coefficient,
             sinkhorn: self.divergence(&source.sample, &target.sample),
             out_of_range: source.out_of_range + target.out_of_range,
@@ -149,7 +156,7 @@ mod tests {
 
     fn summary(projections: &[f64]) -> Summary {
         let scale = Scale::new(0.0, 4.0, 400).unwrap();
-        let mut totals = Totals::new(1, &scale);
+        let mut totals = Totals::new(1);
         projections.iter().for_each(|projection| totals.add(&[scale.place(*projection)], &scale));
         totals.summary(&scale)
     }
@@ -165,8 +172,9 @@ mod tests {
         for (shift, coefficient, share) in [(0.82, 0.911_111, 0.4), (1.37, 1.522_222, 0.4), (0.65, 0.722_222, 0.4)] {
             let distance = measure.distance(&summary(&[0.005 + shift, 0.105 + shift]), &target).unwrap();
             let got = distance.coefficient.unwrap();
-            assert!(near(distance.w1, shift) && near(got.raw, coefficient), "{distance:?}");
-            assert_eq!((got.gamma, got.traffic_share), (got.raw.min(0.95), share));
+            let raw = got.raw.unwrap();
+            assert!(near(distance.w1, shift) && near(raw, coefficient), "{distance:?}");
+            assert_eq!((got.gamma, got.traffic_share), (raw.min(0.95), share));
         }
     }
 
@@ -177,7 +185,7 @@ mod tests {
         let distance = measure.distance(&summary(&[1.255, 2.255]), &summary(&[1.005, 2.005])).unwrap();
         assert!(near(distance.w1, 0.25) && near(distance.w1_scaled.unwrap(), 0.5), "{distance:?}");
         let coefficient = distance.coefficient.unwrap();
-        assert!(near(coefficient.raw, 0.5 / 0.9) && coefficient.traffic_share == 0.25, "{coefficient:?}");
+        assert!(near(coefficient.raw.unwrap(), 0.5 / 0.9) && coefficient.traffic_share == 0.25, "{coefficient:?}");
         // the other way round it is the same, since the deviations are equal; by a wider target it is less
         let wider = measure.distance(&summary(&[1.005, 2.005]), &summary(&[0.505, 2.505])).unwrap();
         assert!(near(wider.w1_scaled.unwrap(), 0.5), "{wider:?}");
@@ -192,21 +200,64 @@ mod tests {
             (0.0, 0.0, Some(0.0), false)
         );
         let coefficient = distance.coefficient.unwrap();
-        assert_eq!((coefficient.raw, coefficient.gamma, coefficient.traffic_share), (0.0, 0.05, 0.10));
+        assert_eq!((coefficient.raw, coefficient.gamma, coefficient.traffic_share), (Some(0.0), 0.05, 0.10));
     }
 
     #[test]
-    fn too_few_users_or_a_target_without_spread_have_no_coefficient() {
-        let (three, equal) = (summary(&[0.5, 1.5, 2.5]), summary(&[0.5, 0.5, 0.5]));
+    fn too_few_users_have_no_coefficient_and_nothing_of_theirs_is_significant() {
+        let (three, equal) = (summary(&[0.5, 1.5, 2.5]), summary(&[3.5, 3.5, 3.5]));
         for scaled_by in [ScaledBy::TargetSigma, ScaledBy::Nothing] {
-            let too_few = measure(scaled_by, 4).distance(&equal, &three).unwrap();
-            assert!(too_few.coefficient.is_none() && too_few.w1_scaled.is_some() && !too_few.significant);
-            let flat = measure(scaled_by, 3).distance(&three, &equal).unwrap();
-            assert!(flat.coefficient.is_none() && flat.w1_scaled.is_none() && !flat.significant);
-            // the spread of the source does not matter
-            assert!(measure(scaled_by, 3).distance(&equal, &three).unwrap().coefficient.is_some());
+            for (source, target) in [(&equal, &three), (&three, &equal)] {
+                let too_few = measure(scaled_by, 4).distance(source, target).unwrap();
+                assert!(too_few.coefficient.is_none() && !too_few.significant, "{too_few:?}");
+            }
         }
         assert_eq!(measure(ScaledBy::Nothing, 1).distance(&summary(&[]), &three), None);
+    }
+
+    /// Ten users of the source between 0.5 and 1.5, and as many of the target, all at `at`, but for one at `at + apart`.
+    fn narrow_target(scaled_by: ScaledBy, at: f64, apart: f64) -> Distance {
+        let source: Vec<f64> = (0..10).map(|user| 0.555 + f64::from(user) / 10.0).collect();
+        let mut target = vec![at; 9];
+        target.push(at + apart);
+        measure(scaled_by, 10).distance(&summary(&source), &summary(&target)).unwrap()
+    }
+
+    #[test]
+    fn a_target_that_has_collapsed_far_away_is_the_greatest_drift() {
+        let distance = narrow_target(ScaledBy::TargetSigma, 3.0, 0.0);
+        assert!(distance.significant && distance.w1_scaled.is_none(), "{distance:?}");
+        assert_eq!(distance.coefficient, Some(Coefficient { raw: None, gamma: 0.95, traffic_share: 0.40 }));
+    }
+
+    #[test]
+    fn a_target_that_has_collapsed_where_the_source_lies_has_no_coefficient() {
+        // the distance to the middle of a row of users is a quarter of its length: less than three noise floors of so few
+        let distance = narrow_target(ScaledBy::TargetSigma, 1.0, 0.0);
+        assert!(
+            !distance.significant && distance.w1_scaled.is_none() && distance.coefficient.is_none(),
+            "{distance:?}"
+        );
+        assert!((0.2..0.3).contains(&distance.w1), "{distance:?}");
+    }
+
+    #[test]
+    fn without_scale_a_target_that_has_collapsed_has_its_coefficient_as_any_other() {
+        for (at, significant) in [(3.0, true), (1.0, false)] {
+            let distance = narrow_target(ScaledBy::Nothing, at, 0.0);
+            assert_eq!((distance.significant, distance.w1_scaled), (significant, None), "{distance:?}");
+            let raw = distance.coefficient.unwrap().raw.unwrap();
+            assert!(near(raw, distance.w1 / 0.9), "{distance:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_has_collapsed_below_a_deviation_of_one_millionth() {
+        // one of ten users apart by d: the deviation is 0.3 d, and 1e-6 at d = 3.33e-6; places are 1.5e-8 wide
+        assert!(narrow_target(ScaledBy::TargetSigma, 3.0, 3.2e-6).w1_scaled.is_none());
+        let spread = narrow_target(ScaledBy::TargetSigma, 3.0, 3.5e-6);
+        assert!(spread.w1_scaled.unwrap() > 1e6, "{spread:?}");
+        assert_eq!(spread.coefficient.unwrap().gamma, 0.95);
     }
 
     #[test]

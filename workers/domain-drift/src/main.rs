@@ -6,17 +6,15 @@ use alerting::{AlertStage, Evaluator};
 use clap::Parser as _;
 use domain_drift::alerts::ROWS;
 use domain_drift::avro::AvroRows;
-use domain_drift::config::{Configuration, defaults};
+use domain_drift::config::{Configuration, NAME, defaults};
 use domain_drift::fold::DriftFold;
 use domain_drift::history::{Pin, Pinned};
 use domain_drift::merge::DriftMerge;
 use domain_drift::rows::ALERTS_TOPIC;
 use domain_drift::source::UserEmbeddings;
-use records::{Alert, Decoder, DecoderConfig, DomainDrift, Registry};
+use records::{Alert, Decoder, DomainDrift, Registry};
 use service::{Arguments, Context, Program};
-use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, Runtime, Topology};
-
-const NAME: &str = "domain-drift";
+use streaming::{Cleanup, Deployment, EventTime, OutputTopic, Pipeline, Runtime, Topology};
 
 /// Measures how far the users of one domain lie from those of others, and from their own past, by sliding windows of
 /// event time.
@@ -28,6 +26,8 @@ const NAME: &str = "domain-drift";
 struct CommandLine {
     #[command(flatten)]
     arguments: Arguments,
+    #[command(flatten)]
+    options: worker::Options,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -65,9 +65,9 @@ fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     let defaults = defaults();
     let program = Program { name: NAME, version: env!("CARGO_PKG_VERSION"), defaults: &defaults };
-    let CommandLine { arguments, command } = command_line;
+    let CommandLine { arguments, options, command } = command_line;
     service::run::<Configuration>(&program, &arguments, |context| match &command {
-        None => worker::run(&context, topology),
+        None => worker::run(&context, options, topology),
         Some(Command::Pin { domain, window_end, .. }) => pin(&context, domain, *window_end),
     })
 }
@@ -111,24 +111,24 @@ fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyho
         max_future_skew: configuration.max_future_skew.as_millis(),
         idle_timeout: configuration.idle_timeout.as_duration(),
     };
-    let decoding = DecoderConfig {
-        format: configuration.source.format,
-        max_record_bytes: configuration.runtime.max_record_bytes.as_usize(),
-        vector_length: Some(configuration.vector_dimensions as usize),
-    };
+    let vector_length = Some(configuration.vector_dimensions as usize);
+    let decoding = configuration.source.decoding(&configuration.runtime, vector_length);
     let (fold_settings, lookup) = (settings.clone(), registry.cloned());
     let fold = move || {
         (UserEmbeddings(Decoder::new(decoding, worker::lookup(lookup.as_ref()))), DriftFold::new(&fold_settings))
     };
     let kinds = configuration.row_kinds();
     let rules = configuration.alerts.rules(&kinds, ROWS);
+    let deployment = Deployment::new(NAME, &configuration.runtime.group);
     let merge = move || {
         let evaluator = Evaluator::new(NAME, kinds[0].clone(), settings.revision, rules.clone());
+        let evaluator = evaluator.of_deployment(deployment.own_group());
         let stage = AlertStage::new(evaluator, alerts, ALERTS_TOPIC);
         DriftMerge::new(&settings, AvroRows::new(schema)).telling(tell).with_alerts(stage)
     };
     Ok(Topology {
         worker: NAME.to_owned(),
+        group: configuration.runtime.group.clone(),
         outputs: vec![
             OutputTopic { name: topics.domain_drift, cleanup: Cleanup::Delete },
             OutputTopic { name: topics.alerts, cleanup: Cleanup::CompactAndDelete },

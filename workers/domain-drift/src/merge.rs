@@ -305,7 +305,7 @@ impl<E: RowEncoder> Merge for DriftMerge<E> {
         reader.version(if has_alerts { VERSION } else { WITHOUT_ALERTS })?;
         let overflowed = reader.u64()?;
         let has_closed = reader.u64()? == 1;
-        let closed = Some(reader.i64()?).filter(|_| has_closed);
+        let closed = Some(reader.time()?).filter(|_| has_closed);
         self.history.decode_awaited(&mut reader)?;
         let state = if has_alerts { reader.bytes()? } else { &[] };
         reader.finish()?;

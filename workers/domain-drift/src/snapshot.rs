@@ -75,14 +75,14 @@ pub(crate) fn read(bytes: &[u8], rules: Rules) -> Result<Users, RestoreError> {
     }
 
     for _ in 0..reader.u64()? {
-        let end = reader.i64()?;
+        let end = reader.time()?;
         if users.panes.contains_key(&end) {
             return Err(damaged("a pane that comes twice"));
         }
         for _ in 0..reader.u64()? {
             let user = usize::try_from(reader.u64()?).ok().and_then(|number| indices.get(number));
             let user = *user.ok_or_else(|| damaged("an unknown user"))?;
-            let time = reader.i64()?;
+            let time = reader.time()?;
             if windows.pane_end(time) != end {
                 return Err(damaged("a vector outside of its pane"));
             }
@@ -113,7 +113,7 @@ fn put_optional(into: &mut Vec<u8>, time: Option<i64>) {
 fn optional(reader: &mut Reader<'_>) -> Result<Option<i64>, RestoreError> {
     match reader.u64()? {
         0 => Ok(None),
-        1 => reader.i64().map(Some),
+        1 => reader.time().map(Some),
         _ => Err(damaged("neither a time nor none")),
     }
 }

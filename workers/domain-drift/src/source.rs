@@ -1,5 +1,6 @@
 //! The user-embedding topic as the fold's source.
 
+use records::names::with_bounded_names;
 use records::{DecodeError, Decoder, EmbeddingUpdated, EntityKind, Reason, Rejection};
 use streaming::headers::Headers;
 use streaming::operator::{Record, Source, SourceError, Timed};
@@ -13,11 +14,11 @@ impl Source for UserEmbeddings {
     type Event<'a> = UserVector<'a>;
 
     fn decode<'a>(&mut self, record: &Record<'a>) -> Result<UserVector<'a>, SourceError> {
-        match self.0.decode(record.key, record.value) {
+        match self.0.decode_with_headers(record.key, record.value, record.headers) {
             Ok(embedding) if embedding.entity == EntityKind::Item => {
                 Err(Rejection::new(Reason::BadValue, "entity is ITEM: this topic holds the vectors of users").into())
             }
-            Ok(embedding) => Ok(UserVector(embedding, record.headers)),
+            Ok(embedding) => Ok(UserVector(with_bounded_names(embedding, record.value), record.headers)),
             Err(DecodeError::Rejected(rejection)) => Err(SourceError::Rejected(rejection)),
             Err(DecodeError::NoAnswer(error)) => Err(SourceError::NotNow(error.to_string())),
         }
@@ -69,8 +70,13 @@ mod tests {
             r#"{{"event_id":"e","entity":"{entity}","entity_id":"u","domain":"d","model_version":"m",
                 "vector":{vector},"event_time":7}}"#
         );
-        let record =
-            Record { key: None, value: Some(value.as_bytes()), timestamp: 0, offset: 0, headers: headers::NONE };
+        let record = Record {
+            key: Some(b"u"),
+            value: Some(value.as_bytes()),
+            timestamp: None,
+            offset: 0,
+            headers: headers::NONE,
+        };
         match source.decode(&record) {
             Ok(event) => Ok(event.vector().to_vec()),
             Err(error) => Err(error.to_string()),

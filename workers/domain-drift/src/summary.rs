@@ -192,7 +192,7 @@ mod tests {
 
     fn summary_of<'a>(users: impl IntoIterator<Item = &'a User>) -> Summary {
         let scale = Scale::new(-1.0, 1.0, SHAPE.bins).unwrap();
-        let mut totals = Totals::new(SHAPE.directions, &scale);
+        let mut totals = Totals::new(SHAPE.directions);
         let mut sample = Vec::new();
         for (places, hash, vector) in users {
             totals.add(places, &scale);
@@ -223,10 +223,10 @@ mod tests {
         #[test]
         fn what_is_taken_back_leaves_no_trace(staying in users(), gone in users()) {
             let scale = Scale::new(-1.0, 1.0, SHAPE.bins).unwrap();
-            let mut totals = Totals::new(SHAPE.directions, &scale);
+            let mut totals = Totals::new(SHAPE.directions);
             gone.iter().chain(&staying).for_each(|(places, ..)| totals.add(places, &scale));
             gone.iter().rev().for_each(|(places, ..)| totals.remove(places, &scale));
-            let mut never = Totals::new(SHAPE.directions, &scale);
+            let mut never = Totals::new(SHAPE.directions);
             staying.iter().for_each(|(places, ..)| never.add(places, &scale));
             prop_assert_eq!(totals.summary(&scale), never.summary(&scale));
         }

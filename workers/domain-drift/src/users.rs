@@ -180,7 +180,7 @@ impl Users {
         if let Some(domain) = self.by_name.get(name) {
             return *domain;
         }
-        let totals = Totals::new(self.places.len(), &self.rules.projector.scale());
+        let totals = Totals::new(self.places.len());
         let domain = self.domains.insert(Domain { name: name.into(), known_users: 0, totals });
         self.by_name.insert(name.into(), domain);
         domain

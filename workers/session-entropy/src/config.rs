@@ -7,13 +7,16 @@ use serde::Deserialize;
 use service::{Http, HumanDuration, Kafka, Log, Problems, Registry, Validate, sections};
 use streaming::config::RuntimeConfig;
 use streaming::window::Windows;
-use worker::{MetricWorker, SourceConfig, check_sections, check_topic, check_windows};
+use worker::{MetricWorker, SourceConfig, check_sections, check_span, check_topic, check_windows};
 
 use crate::alerts;
 use crate::settings::Settings;
 
 /// Times inside of a window are kept as 32 bits of ms, which end at 49.7 days.
 const MAX_WINDOW_MS: i64 = 49 * 24 * 3_600_000;
+
+/// The worker's name.
+pub const NAME: &str = "session-entropy";
 
 /// The whole default configuration as commented TOML.
 #[must_use]
@@ -148,7 +151,7 @@ impl Configuration {
         };
         format!(
             "window={} slide={} out_of_orderness={} max_future_skew={} min_events={} bins={bins} normalise={:?} \
-             estimator={:?} {} max_groups={}",
+             estimator={:?} {} max_groups={} {}",
             self.window.as_millis(),
             self.slide.as_millis(),
             self.out_of_orderness.as_millis(),
@@ -158,11 +161,14 @@ impl Configuration {
             self.estimator,
             self.grouping().semantics(),
             self.max_groups,
+            self.source.semantics("source"),
         )
     }
 
     fn validate_windows(&self, problems: &mut Problems) {
         check_windows(problems, ("window", self.window), ("slide", self.slide));
+        check_span(problems, "out_of_orderness", self.out_of_orderness);
+        check_span(problems, "max_future_skew", self.max_future_skew);
         if self.window.as_millis() > MAX_WINDOW_MS {
             problems.add("window", self.window, "at most 49d");
         }
@@ -252,6 +258,14 @@ impl MetricWorker for Configuration {
     fn alerts_topic(&self) -> &str {
         &self.topics.alerts
     }
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn source_topics(&self) -> Vec<&str> {
+        vec![&self.source.topic]
+    }
 }
 
 #[cfg(test)]
@@ -278,7 +292,7 @@ mod tests {
             configuration.semantics(),
             "window=300000 slide=10000 out_of_orderness=5000 max_future_skew=30000 min_events=2 bins=log2:1000:10 \
              normalise=All estimator=PlugIn dimensions=domain,user_segment,rec_strategy,ab_group merge_key=domain \
-             max_groups=10000"
+             max_groups=10000 source.key=Entity"
         );
         let settings = configuration.settings();
         assert_eq!((settings.windows.size(), settings.windows.slide()), (300_000, 10_000));
@@ -318,6 +332,7 @@ mod tests {
         assert_eq!(semantics(&changes_nothing), semantics(&[]));
         assert_eq!(semantics(&["window=300s"]), semantics(&[]), "another way of writing");
         for set in [
+            "source.key=ignore",
             "window=10m",
             "slide=5s",
             "out_of_orderness=1s",
@@ -332,6 +347,17 @@ mod tests {
         ] {
             assert_ne!(semantics(&[set]), semantics(&[]), "{set}");
         }
+    }
+
+    #[test]
+    fn times_that_cannot_be_computed_with_are_refused() {
+        for set in ["window=50d", "window=100000000d", "slide=1ms", "out_of_orderness=3651d", "max_future_skew=3651d"] {
+            let (key, _) = set.split_once('=').unwrap();
+            let key = if key == "slide" { "window" } else { key };
+            let problems = configured(&[set]).unwrap_err();
+            assert!(problems.iter().any(|problem| problem.contains(key)), "{set}: {problems:?}");
+        }
+        assert!(configured(&["max_future_skew=3650d", "out_of_orderness=3650d"]).is_ok());
     }
 
     #[test]

@@ -5,18 +5,16 @@ use std::process::ExitCode;
 use alerting::{AlertStage, Evaluator};
 use clap::Parser as _;
 use grouping::GroupMerge;
-use records::{Alert, Decoder, DecoderConfig, Registry, SessionEntropy, SessionFreshness};
+use records::{Alert, Decoder, Registry, SessionEntropy, SessionFreshness};
 use service::{Arguments, Program};
 use session_entropy::alerts::ROWS;
 use session_entropy::avro::AvroRows;
-use session_entropy::config::{Configuration, defaults};
+use session_entropy::config::{Configuration, NAME, defaults};
 use session_entropy::fold::SessionFold;
 use session_entropy::rows::ALERTS_TOPIC;
 use session_entropy::source::Interactions;
 use session_entropy::summary::Summary;
-use streaming::{Cleanup, EventTime, OutputTopic, Pipeline, Topology};
-
-const NAME: &str = "session-entropy";
+use streaming::{Cleanup, Deployment, EventTime, OutputTopic, Pipeline, Topology};
 
 /// Measures how fresh sessions stay: the entropy of the gaps between a session's events, by sliding windows of event
 /// time.
@@ -28,13 +26,17 @@ const NAME: &str = "session-entropy";
 struct CommandLine {
     #[command(flatten)]
     arguments: Arguments,
+    #[command(flatten)]
+    options: worker::Options,
 }
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     let defaults = defaults();
     let program = Program { name: NAME, version: env!("CARGO_PKG_VERSION"), defaults: &defaults };
-    service::run::<Configuration>(&program, &command_line.arguments, |context| worker::run(&context, topology))
+    service::run::<Configuration>(&program, &command_line.arguments, |context| {
+        worker::run(&context, command_line.options, topology)
+    })
 }
 
 /// The worker: one pipeline from interactions to rows.
@@ -55,11 +57,7 @@ fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyho
         max_future_skew: configuration.max_future_skew.as_millis(),
         idle_timeout: configuration.idle_timeout.as_duration(),
     };
-    let decoding = DecoderConfig {
-        format: configuration.source.format,
-        max_record_bytes: configuration.runtime.max_record_bytes.as_usize(),
-        vector_length: None,
-    };
+    let decoding = configuration.source.decoding(&configuration.runtime, None);
     let (fold_settings, lookup) = (settings.clone(), registry.cloned());
     let fold = move || {
         let source = Interactions(Decoder::new(decoding, worker::lookup(lookup.as_ref())));
@@ -67,14 +65,17 @@ fn topology(configuration: &Configuration, registry: Option<&Registry>) -> anyho
     };
     let kinds = configuration.row_kinds();
     let rules = configuration.alerts.rules(&kinds, ROWS);
+    let deployment = Deployment::new(NAME, &configuration.runtime.group);
     let merge = move || {
         let evaluator = Evaluator::new(NAME, kinds[0].clone(), settings.revision, rules.clone());
+        let evaluator = evaluator.of_deployment(deployment.own_group());
         let stage = AlertStage::new(evaluator, alerts, ALERTS_TOPIC);
         let (limit, encoder) = (settings.limit(), AvroRows::new(freshness, entropy));
         GroupMerge::<Summary, _>::new(settings.windows, limit, settings.revision, encoder, stage)
     };
     Ok(Topology {
         worker: NAME.to_owned(),
+        group: configuration.runtime.group.clone(),
         outputs: vec![
             OutputTopic { name: topics.session_freshness, cleanup: Cleanup::CompactAndDelete },
             OutputTopic { name: topics.session_entropy, cleanup: Cleanup::Delete },

@@ -97,8 +97,8 @@ impl Sessions {
         let session = self.find_or_insert(hash, session_id);
         let end = self.rules.windows.pane_end(time);
         self.examples.offer(end, &self.key, event_id, traceparent);
-        let after_start = time - (end - self.rules.windows.slide());
-        let after_start = u32::try_from(after_start).expect("slides are shorter than 2^32 ms");
+        // the configuration's windows, and so their slides, are shorter than 2^32 ms
+        let after_start = (self.rules.windows.slide() - (end - time)) as u32;
         self.push(end, Waiting::new(hash, session, after_start, group), event_id.as_bytes());
     }
 
@@ -197,7 +197,7 @@ impl Sessions {
     fn enter(&mut self, pane_end: i64, mut pane: Pane) {
         let Self { slab, groups, .. } = &*self;
         pane.sort(|session| slab[session].id.as_bytes(), |group| groups.key(group));
-        let start = pane_end - self.rules.windows.slide();
+        let start = pane_end.saturating_sub(self.rules.windows.slide());
         let mut entered = 0;
         for (at, events) in pane.events().chunk_by(|left, right| left.session == right.session).enumerate() {
             let index = events[0].session;
@@ -211,7 +211,7 @@ impl Sessions {
             let session = &mut self.slab[index];
             let had_group = (session.events > 0).then_some(session.group);
             for event in events {
-                session.append(start + i64::from(event.after_start), &self.rules.scorer);
+                session.append(start.saturating_add(i64::from(event.after_start)), &self.rules.scorer);
             }
             session.waiting -= events.len() as u32;
             // the newest event hands the use of its group over to the session

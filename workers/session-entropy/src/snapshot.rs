@@ -69,7 +69,7 @@ pub(crate) fn read(bytes: &[u8], rules: Rules) -> Result<Sessions, RestoreError>
     reader.version(VERSION)?;
     let mut sessions = Sessions::new(rules);
     if reader.u64()? == 1 {
-        sessions.closed = Some(reader.i64()?);
+        sessions.closed = Some(reader.time()?);
     }
 
     let mut groups = Vec::new();
@@ -90,11 +90,14 @@ pub(crate) fn read(bytes: &[u8], rules: Rules) -> Result<Sessions, RestoreError>
         if let Some(group) = reader.u64()?.checked_sub(1) {
             session.group = group_at(group)?;
             sessions.groups.retain(session.group);
-            let mut time = reader.i64()?;
+            let mut time = reader.time()?;
             session.append(time, &sessions.rules.scorer);
             for _ in 0..reader.u64()? {
-                time = time.checked_add(i64::from(reader.u32()?)).ok_or_else(|| damaged("a time is too large"))?;
+                time = time.saturating_add(i64::from(reader.u32()?));
                 session.append(time, &sessions.rules.scorer);
+            }
+            if sessions.closed.is_none_or(|closed| time > closed) {
+                return Err(damaged("an event that counts before its window is closed"));
             }
         } else {
             session.waiting = 1; // this list's, taken back below
@@ -103,10 +106,10 @@ pub(crate) fn read(bytes: &[u8], rules: Rules) -> Result<Sessions, RestoreError>
     }
 
     for _ in 0..reader.u64()? {
-        let end = reader.i64()?;
+        let end = reader.time()?;
         let windows = sessions.rules.windows;
-        if windows.pane_end(end) != end || end.checked_sub(windows.slide()).is_none() {
-            return Err(damaged("a pane that is none of this slide's"));
+        if windows.pane_end(end) != end || sessions.closed.is_some_and(|closed| end <= closed) {
+            return Err(damaged("a pane that is none of this slide's, or is closed"));
         }
         for _ in 0..reader.u64()? {
             let session = usize::try_from(reader.u64()?).ok().and_then(|number| indices.get(number));

@@ -1,6 +1,7 @@
 //! The interactions topic as the fold's source.
 
 use grouping::Dimension;
+use records::names::with_bounded_names;
 use records::{DecodeError, Decoder, Interaction};
 use streaming::headers::Headers;
 use streaming::operator::{Record, Source, SourceError, Timed};
@@ -14,8 +15,8 @@ impl Source for Interactions {
     type Event<'a> = Click<'a>;
 
     fn decode<'a>(&mut self, record: &Record<'a>) -> Result<Click<'a>, SourceError> {
-        match self.0.decode(record.key, record.value) {
-            Ok(interaction) => Ok(Click(interaction, record.headers)),
+        match self.0.decode_with_headers(record.key, record.value, record.headers) {
+            Ok(interaction) => Ok(Click(with_bounded_names(interaction, record.value), record.headers)),
             Err(DecodeError::Rejected(rejection)) => Err(SourceError::Rejected(rejection)),
             Err(DecodeError::NoAnswer(error)) => Err(SourceError::NotNow(error.to_string())),
         }

@@ -6,6 +6,7 @@ mod generate;
 mod measure;
 mod replay;
 mod status;
+mod torture;
 mod up;
 
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ enum Command {
     Measure(measure::Measure),
     #[command(hide = true)]
     PollAndDecode(measure::PollAndDecode),
+    Torture(torture::TortureArguments),
     Up(up::Up),
     Down(down::Down),
     Status(status::Status),
@@ -66,6 +68,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
         Command::Measure(measure) => measure.run().map(|()| ExitCode::SUCCESS),
         Command::PollAndDecode(consumer) => consumer.run().map(|()| ExitCode::SUCCESS),
+        Command::Torture(torture) => torture.run().map(|()| ExitCode::SUCCESS),
         Command::Up(up) => up.run(),
         Command::Down(down) => down.run(),
         Command::Status(status) => status.run(),

@@ -1,12 +1,14 @@
 """ClickHouse's HTTP interface, as far as recwatch needs it, in front of the ClickHouse engine inside this process (chdb).
 
 For development and tests on one machine: one statement runs at a time, every user and password is accepted, answers are
-built in memory, bodies are not compressed, and it listens on 127.0.0.1 only. Wherever ClickHouse itself can be had, point
-the configuration at that instead; nothing else changes.
+built in memory, and it listens on 127.0.0.1 only. Wherever ClickHouse itself can be had, point the configuration at that
+instead; nothing else changes.
 
 Understood: GET /ping; GET or POST / with the statement in the parameter `query`, in the body, or begun in the one and
-continued in the other; `database`, `default_format`, and every other parameter as a setting of this statement. Errors are
-ClickHouse's own text with status 500 and its number in X-ClickHouse-Exception-Code.
+continued in the other; `database`, `default_format`, and every other parameter as a setting of this statement; bodies with
+Content-Encoding gzip, and lz4 for the data of an INSERT. Errors are ClickHouse's own text with status 500 and its number
+in X-ClickHouse-Exception-Code. Every answer to a statement names its `query_id` in X-ClickHouse-Query-Id, and what the
+engine itself has counted stands in X-ClickHouse-Summary, complete, as ClickHouse sends it with wait_end_of_query=1.
 
     python gateway.py --port 8123 --path DIRECTORY        (needs the package chdb-core)
 """
@@ -15,6 +17,7 @@ import argparse
 import gzip
 import http.server
 import itertools
+import json
 import os
 import re
 import shutil
@@ -22,6 +25,7 @@ import signal
 import sys
 import threading
 import urllib.parse
+import uuid
 
 from chdb.session import Session
 
@@ -62,9 +66,13 @@ class Engine:
         os.makedirs(self.incoming)
         self.keeper = Session(path)  # the engine stops with its last session
 
-    def run(self, statement, data, settings, database, form):
-        """Runs one statement whose text may go on in `data`. A session for each keeps settings apart (it costs 2 ms)."""
+    def run(self, statement, data, compression, settings, database, form):
+        """Runs one statement whose text may go on in `data`: what it answers, and what the engine counted.
+
+        A session for each keeps settings apart (it costs 2 ms)."""
         insert = INSERT.match(statement)
+        if insert is None and compression != "none":
+            raise Refused(f"Content-Encoding {compression} is understood for the data of an INSERT given in `query` only")
         if insert is None and data:
             statement, data = statement + b"\n" + data if statement else data, b""
             insert = INSERT.match(statement)
@@ -76,29 +84,43 @@ class Engine:
                 for key, value in settings:
                     session.query(f"SET {key} = '{escape(value)}'")
                 if insert is None:
-                    return session.query(decoded(statement), form).bytes()
-                return self.insert(session, insert, statement[insert.end():] + data)
+                    result = session.query(decoded(statement), form)
+                else:
+                    result = self.insert(session, insert, statement[insert.end():] + data, compression)
+                return result.bytes(), summary(result)
             finally:
                 session.close()
 
-    def insert(self, session, insert, data):
+    def insert(self, session, insert, data, compression):
         file = os.path.join(self.incoming, str(next(self.files)))
         settings = insert["settings"]
         try:
             with open(file, "wb") as output:
                 output.write(data)
             statement = (
-                f"INSERT INTO {decoded(insert['target'])} FROM INFILE '{escape(file)}' COMPRESSION 'none' "
+                f"INSERT INTO {decoded(insert['target'])} FROM INFILE '{escape(file)}' COMPRESSION '{compression}' "
                 + (f"SETTINGS {decoded(settings)} " if settings else "")
                 + f"FORMAT {'Values' if insert['values'] else decoded(insert['format'])}"
             )
-            return session.query(statement).bytes()
+            return session.query(statement)
         finally:
             os.unlink(file)
 
     def close(self):
         with self.lock:
             self.keeper.close()
+
+
+def summary(result):
+    """What ClickHouse writes into X-ClickHouse-Summary, as far as the engine tells it: numbers as text."""
+    counted = {
+        "read_rows": result.rows_read(),
+        "read_bytes": result.bytes_read(),
+        "written_rows": result.rows_written(),
+        "written_bytes": result.bytes_written(),
+        "elapsed_ns": int(result.elapsed() * 1e9),
+    }
+    return json.dumps({key: str(value) for key, value in counted.items()}, separators=(",", ":"))
 
 
 def escape(text):
@@ -127,13 +149,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def serve(self):
         url = urllib.parse.urlsplit(self.path)
+        headers = {}
         try:
-            body = self.body()
+            body, compression = self.body()
             if url.path == "/ping":
                 return self.answer(200, b"Ok.\n")
             if url.path != "/":
                 return self.answer(404, f"There is nothing at {url.path}: /ping and / are served.\n".encode())
-            self.answer(200, self.statement(url.query, body))
+            parameters = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True, errors="strict"))
+            headers["X-ClickHouse-Query-Id"] = parameters.get("query_id") or str(uuid.uuid4())
+            answer, headers["X-ClickHouse-Summary"] = self.statement(parameters, body, compression)
+            self.answer(200, answer, headers)
         except Refused as error:
             self.close_connection = True
             self.answer(400, f"{error}\n".encode())
@@ -144,10 +170,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 text = f"Code: 1002. DB::Exception: {text}"  # UNKNOWN_EXCEPTION
             print(text.splitlines()[0], file=sys.stderr)
             number = code[1] if code else "1002"
-            self.answer(500, f"{text}\n".encode(), {"X-ClickHouse-Exception-Code": number})
+            self.answer(500, f"{text}\n".encode(), {**headers, "X-ClickHouse-Exception-Code": number})
 
-    def statement(self, query, body):
-        parameters = dict(urllib.parse.parse_qsl(query, keep_blank_values=True, errors="strict"))
+    def statement(self, parameters, body, compression):
         for switch in ("compress", "decompress"):
             if parameters.get(switch, "0") not in ("0", "false"):
                 raise Refused(f"{switch}={parameters[switch]}: this gateway does not compress, switch compression off")
@@ -160,19 +185,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 raise Refused(f"{key!r} is not the name of a setting")
         if not statement and not body:
             raise Refused("there is no statement: give it as the parameter query or as the body of a POST")
-        return self.engine.run(statement, body, settings, database, form)
+        return self.engine.run(statement, body, compression, settings, database, form)
 
     def body(self):
+        """The body, and how it is still compressed: "none", or in a way that the engine reads."""
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
             body = b"".join(self.chunks())
         else:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         encoding = self.headers.get("Content-Encoding", "identity")
         if encoding == "gzip":
-            return gzip.decompress(body)
+            return gzip.decompress(body), "none"
+        if encoding == "lz4":
+            return body, "lz4"
         if encoding != "identity":
-            raise Refused(f"Content-Encoding {encoding}: identity and gzip are understood")
-        return body
+            raise Refused(f"Content-Encoding {encoding}: identity, gzip and lz4 are understood")
+        return body, "none"
 
     def chunks(self):
         while True:

@@ -10,7 +10,7 @@ use rand::seq::IndexedRandom;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::Place;
+use super::{Place, ProxiedListener};
 use crate::component::Component;
 use crate::ports;
 use crate::prerequisites::Tools;
@@ -32,7 +32,7 @@ process.roles=broker,controller
 node.id=1
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
 
 auto.create.topics.enable=false
 message.max.bytes=8388608
@@ -83,7 +83,7 @@ logger.coordinator.level=INFO
 pub(crate) fn prepare(tools: &Tools, files: &Path) -> Result<()> {
     let properties = files.join("format.properties");
     let data = files.join("format");
-    fs::write(&properties, server_properties(&data, 1, 2))?;
+    fs::write(&properties, server_properties(&data, 1, 2, None))?;
     let arguments = [
         "-cp".into(),
         class_path(files),
@@ -119,7 +119,8 @@ pub(super) fn launch(place: &Place, port: u16) -> Result<Launch> {
     let properties = home.join("server.properties");
     let session = if is_new { place.broker_session } else { place.broker_session.min(SESSION_AFTER_RESTART) };
     let session = format!("broker.session.timeout.ms={}\n", session.as_millis());
-    fs::write(&properties, server_properties(&data, port, ports::free_port_beside(port)?) + &session)?;
+    let controller = ports::free_port_beside(port)?;
+    fs::write(&properties, server_properties(&data, port, controller, place.proxied_listener) + &session)?;
     let logging = home.join("log4j2.properties");
     fs::write(&logging, LOGGING)?;
 
@@ -144,13 +145,17 @@ pub(super) fn answers(place: &Place, port: u16) -> bool {
     cluster.is_some() && cluster.as_deref() == ours
 }
 
-fn server_properties(data: &Path, port: u16, controller_port: u16) -> String {
+fn server_properties(data: &Path, port: u16, controller_port: u16, proxied: Option<ProxiedListener>) -> String {
     // A backslash begins an escape in Java's property files.
     let data = data.display().to_string().replace('\\', "\\\\");
+    let (listener, advertised) = proxied.map_or_else(Default::default, |proxied| {
+        let listener = |port: u16| format!(",PROXIED://127.0.0.1:{port}");
+        (listener(proxied.port), listener(proxied.advertised))
+    });
     format!(
         "{SETTINGS}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{listener}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 log.dirs={data}
 "

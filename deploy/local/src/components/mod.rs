@@ -34,8 +34,25 @@ pub(crate) struct Place {
     pub(crate) tools: Tools,
     pub(crate) load: Load,
     pub(crate) broker_session: Duration,
+    pub(crate) proxied_listener: Option<ProxiedListener>,
     /// Whether it may go on after this process.
     pub(crate) releasable: bool,
+}
+
+/// The broker's second listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProxiedListener {
+    /// Where it listens.
+    pub(crate) port: u16,
+    /// Where its clients are sent.
+    pub(crate) advertised: u16,
+}
+
+impl ProxiedListener {
+    /// A listener at a free port, behind the proxy at the port `advertised`.
+    pub(crate) fn behind(advertised: u16) -> Result<Self> {
+        Ok(Self { port: ports::free_port_beside(advertised)?, advertised })
+    }
 }
 
 impl Place {

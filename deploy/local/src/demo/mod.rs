@@ -7,11 +7,12 @@ mod tables;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
+use crate::at_the_end::AtTheEnd;
 use crate::generator::{DEMO_LENGTH, Shape};
 use crate::recording::{Content, Feed, Recording};
 use crate::replay::{METRIC_WORKERS, MetricWorker, Plan, Protocol, Run, WRITER};
@@ -112,15 +113,6 @@ pub fn run(demo: &Demo, progress: &dyn Progress) -> Result<bool> {
     }
     run.stop()?;
     Ok(problems.is_empty())
-}
-
-/// Says so when it is dropped, by a panic too.
-struct AtTheEnd<'a>(&'a AtomicBool);
-
-impl Drop for AtTheEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
 }
 
 /// Does `work`, shows alerts while it is under way, and returns them.

@@ -20,6 +20,15 @@ use crate::recording::Origin;
 /// broker that refuses.
 const MAX_MESSAGE_BYTES: u32 = 8 * 1024 * 1024;
 
+/// A record that is sent as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RawRecord {
+    pub(crate) key: Option<Vec<u8>>,
+    /// `None` is a deletion.
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+}
+
 /// Sends lines: in order, each once, keyed and partitioned as Kafka's Java producer does it, stamped with the wall clock.
 pub struct Publisher {
     producer: BaseProducer<Deliveries>,
@@ -72,6 +81,27 @@ impl Publisher {
         if self.published.is_multiple_of(1_000) {
             self.producer.poll(Duration::ZERO);
             self.producer.context().check()?;
+        }
+        Ok(())
+    }
+
+    /// Hands a record to the producer as it is, for this partition of a topic, or the one that its key belongs to.
+    ///
+    /// # Errors
+    /// The producer refuses it.
+    pub(crate) fn publish_record(&mut self, topic: &str, partition: Option<i32>, record: &RawRecord) -> Result<()> {
+        let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
+            headers.insert(Header { key: name, value: Some(value.as_slice()) })
+        });
+        let mut sent: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).headers(headers);
+        sent.partition = partition;
+        (sent.key, sent.payload) = (record.key.as_deref(), record.value.as_deref());
+        while let Err((error, refused)) = self.producer.send(sent) {
+            if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+                return Err(error).with_context(|| format!("a record cannot be published to {topic}"));
+            }
+            self.producer.poll(Duration::from_millis(2));
+            sent = refused;
         }
         Ok(())
     }

@@ -155,7 +155,12 @@ impl Recording {
         Self::made(name, content, vectors.take_while(move |vector| vector.event_time < end))
     }
 
-    fn made<T: Serialize>(name: &str, content: Content, mut events: impl Iterator<Item = T> + Send + 'static) -> Self {
+    /// A recording of these events.
+    pub(crate) fn made<T: Serialize>(
+        name: &str,
+        content: Content,
+        mut events: impl Iterator<Item = T> + Send + 'static,
+    ) -> Self {
         let write = move |line: &mut Vec<u8>| Some(serde_json::to_writer(line, &events.next()?));
         Self { name: name.to_owned(), content, lines: Lines::Generated(Box::new(write)), number: 0 }
     }

@@ -120,6 +120,42 @@ impl Fleet {
         Ok(())
     }
 
+    /// Kills an instance with SIGKILL; it stays dead until [`revive`](Self::revive).
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub(crate) fn kill(&mut self, index: usize) -> Result<()> {
+        let instance = &mut self.instances[index];
+        instance.asked_to_stop = true;
+        instance.process.kill9()?;
+        Ok(())
+    }
+
+    /// Asks one instance to stop, and does not wait for it: [`ended`](Self::ended).
+    ///
+    /// # Errors
+    /// The signal cannot be sent.
+    pub(crate) fn ask_to_stop(&mut self, index: usize) -> Result<()> {
+        self.instances[index].asked_to_stop = true;
+        self.instances[index].process.terminate()
+    }
+
+    /// How an instance's present life has ended, if it has.
+    pub(crate) fn ended(&self, index: usize) -> Option<Exit> {
+        self.instances[index].process.exit()
+    }
+
+    /// Starts an instance that has ended again, under its old name, with these environment variables in this life.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn revive(&mut self, index: usize, environment: &[(String, String)]) -> Result<()> {
+        let instance = &mut self.instances[index];
+        instance.exits.extend(instance.process.exit());
+        instance.restarts += 1;
+        instance.start_with(environment, &self.directory)
+    }
+
     /// Starts all again that were asked to stop, under their old names; the settings are for this life only.
     ///
     /// # Errors
@@ -204,7 +240,19 @@ impl Instance {
         Ok(())
     }
 
-    fn last_words(&self) -> String {
+    fn start_with(&mut self, environment: &[(String, String)], directory: &Path) -> Result<()> {
+        let (binary, name, configuration) = (&self.binary, &self.name, &self.configuration);
+        self.process = Worker::spawn_with(binary, name, configuration, &self.arguments, environment, directory)?;
+        self.asked_to_stop = false;
+        Ok(())
+    }
+
+    /// Its present process.
+    pub(crate) fn process(&self) -> &Worker {
+        &self.process
+    }
+
+    pub(crate) fn last_words(&self) -> String {
         format!("Its log {} ends with:\n{}", self.process.log().display(), self.process.log_tail(20))
     }
 }

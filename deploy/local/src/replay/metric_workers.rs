@@ -90,13 +90,13 @@ pub const METRIC_WORKERS: [MetricWorker; 3] = [
 pub const ALERTS_TOPIC: &str = "recwatch.alerts.v1";
 
 /// Where all workers tell of alerts.
-pub(super) const ALERTS: RowTopic = RowTopic { name: ALERTS_TOPIC, table: "alerts", kind: RowKind::Alert };
+pub(crate) const ALERTS: RowTopic = RowTopic { name: ALERTS_TOPIC, table: "alerts", kind: RowKind::Alert };
 
 /// Where workers put what came too late.
-pub(super) const LATE_TOPIC: &str = "recwatch.late.v1";
+pub(crate) const LATE_TOPIC: &str = "recwatch.late.v1";
 
 /// Where workers put bad input.
-pub(super) const DEAD_LETTER_TOPIC: &str = "recwatch.dead-letters.v1";
+pub(crate) const DEAD_LETTER_TOPIC: &str = "recwatch.dead-letters.v1";
 
 /// The worker that writes rows to ClickHouse.
 pub const WRITER: &str = "clickhouse-writer";
@@ -115,7 +115,7 @@ pub(super) fn group(worker: &str) -> String {
 
 /// One of the topics that a worker keeps for itself, by source.
 #[must_use]
-pub(super) fn internal_topic(worker: &str, source: Content, what: &str) -> String {
+pub(crate) fn internal_topic(worker: &str, source: Content, what: &str) -> String {
     format!("recwatch.internal.{worker}.{}.{what}", source.topic())
 }
 

@@ -130,8 +130,14 @@ mod tests {
 
     fn topic(read: u64, applied: u64, late: u64, undecodable: u64) -> TopicSummary {
         let reasons = [("undecodable".to_owned(), undecodable)].into();
-        let counts =
-            Counts { read, applied, late, dead_lettered: undecodable, rows: 0, dead_lettered_by_reason: reasons };
+        let counts = Counts {
+            read,
+            applied,
+            late,
+            dead_lettered: undecodable,
+            dead_lettered_by_reason: reasons,
+            ..Counts::default()
+        };
         TopicSummary::from(&counts)
     }
 

@@ -80,7 +80,8 @@ pub struct Watermarks {
 }
 
 impl Watermarks {
-    /// Takes in one record of the topic; a record that deletes its key is nothing said yet.
+    /// Takes in one record of the topic; a record that deletes its key is nothing said yet. What instances announce of
+    /// themselves is left out.
     ///
     /// # Errors
     /// Key or value are none of this topic's.
@@ -91,6 +92,10 @@ impl Watermarks {
             let value = value.map(String::from_utf8_lossy);
             format!("the record {text} of the watermarks topic cannot be read: {value:?}")
         };
+        // which processes live is none of the tasks' business
+        if text.starts_with("instance/") {
+            return Ok(());
+        }
         match (parts, value) {
             (Some(("fold", partition)), Some(value)) => {
                 self.folds.insert(partition, serde_json::from_slice(value).with_context(context)?);

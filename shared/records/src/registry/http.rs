@@ -1,19 +1,16 @@
-//! One request to the registry, and what its answer means.
-
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+//! One request to one address, and what its answer means.
 
 use reqwest::StatusCode;
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use serde_json::Value;
-use tokio::runtime::Runtime;
-
-use super::{RegistryConfig, RegistryError};
 
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
-/// How often a wait looks whether the process stops.
-const STOP_CHECK: Duration = Duration::from_millis(20);
+/// An answer with more bytes than this is none: no schema that is of use is as large.
+pub(super) const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Characters of an answer that messages repeat.
+const SHOWN: usize = 300;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Method {
@@ -32,167 +29,136 @@ impl Method {
     }
 }
 
+/// What is asked.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    /// Behind the base URL.
+    pub(super) path: String,
+    pub(super) body: Option<Value>,
+}
+
+impl Request {
+    pub(super) fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::Get, path: path.into(), body: None }
+    }
+}
+
 /// What the registry said.
 #[derive(Debug)]
 pub(super) enum Answer {
     Ok(Value),
-    /// The registry itself knows no such thing.
-    NotFound(String),
+    /// The registry itself knows no such thing; its code says what kind of thing.
+    NotFound {
+        code: i64,
+        message: String,
+    },
     /// Something else that asking again would not change.
     Refused(String),
 }
 
-/// HTTP client and the runtime that its requests run on.
-pub(super) struct Client {
-    url: String,
-    http: reqwest::Client,
-    user: Option<(String, Option<String>)>,
-    runtime: Option<Runtime>,
+/// No answer of a registry; asking again can change it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Whoever is there has nothing at that path.
+    NoSuchPath(String),
+    Other(String),
 }
 
-impl Client {
-    pub(super) fn new(config: &RegistryConfig) -> Result<Self, RegistryError> {
-        let wrong = |key, value: &str, message: String| RegistryError::Config { key, value: value.to_owned(), message };
-        let parsed = reqwest::Url::parse(&config.url)
-            .map_err(|error| wrong("url", &config.url, format!("{error}; an http or https URL is expected")))?;
-        if !parsed.username().is_empty() || parsed.password().is_some() {
-            let message = "user and password belong into registry.user and registry.password".to_owned();
-            return Err(wrong("url", "***", message));
-        }
-        if !matches!(parsed.scheme(), "http" | "https") {
-            return Err(wrong("url", &config.url, "an http or https URL is expected".to_owned()));
-        }
-        let mut builder = reqwest::Client::builder().timeout(config.request_timeout).user_agent("recwatch");
-        if parsed.host_str().is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]")) {
-            // what runs on this machine is not behind a proxy
-            builder = builder.no_proxy();
-        }
-        if let Some(path) = &config.ca_location {
-            let shown = path.display().to_string();
-            let unusable = |error: &dyn std::fmt::Display| wrong("ca_location", &shown, format!("{error}"));
-            let pem = std::fs::read(path).map_err(|error| unusable(&error))?;
-            let authorities = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))?;
-            if authorities.is_empty() {
-                return Err(unusable(&"the file holds no PEM certificate"));
-            }
-            builder = builder.tls_certs_only(authorities);
-        }
-        let http = builder.build().map_err(|error| wrong("url", &config.url, with_causes(&error)))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("registry")
-            .enable_all()
-            .build()
-            .map_err(|error| wrong("url", &config.url, format!("no runtime for its requests: {error}")))?;
-        let user = config.user.clone().map(|user| (user, config.password.clone()));
-        Ok(Self { url: config.url.trim_end_matches('/').to_owned(), http, user, runtime: Some(runtime) })
-    }
-
-    pub(super) fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// Sends one request and waits for its answer; `None` once `stop` is true. The inner error is one that asking again
-    /// can change.
-    pub(super) fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-        stop: &dyn Fn() -> bool,
-    ) -> Option<Result<Answer, String>> {
-        let url = format!("{}{path}", self.url);
-        let mut request = match method {
-            Method::Get => self.http.get(url),
-            Method::Post => self.http.post(url),
-            Method::Put => self.http.put(url),
-        };
-        request = request.header(ACCEPT, MEDIA_TYPE);
-        if let Some((user, password)) = &self.user {
-            request = request.basic_auth(user, password.as_ref());
-        }
-        if let Some(body) = body {
-            request = request.body(body.to_string()).header(CONTENT_TYPE, MEDIA_TYPE);
-        }
-        let (sender, receiver) = channel();
-        let task = self.runtime.as_ref()?.spawn(async move {
-            // nobody listens any more where the process stops
-            let _ = sender.send(exchange(request).await);
-        });
-        loop {
-            if stop() {
-                task.abort();
-                return None;
-            }
-            match receiver.recv_timeout(STOP_CHECK) {
-                Ok(result) => return Some(result),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Some(Err("the request broke off".to_owned())),
-            }
+impl Failure {
+    pub(super) fn message(&self) -> &str {
+        match self {
+            Self::NoSuchPath(message) | Self::Other(message) => message,
         }
     }
 }
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // a plain drop waits, which is not allowed where the last clone goes inside another runtime
-            runtime.shutdown_background();
-        }
+/// Sends a request and judges its answer.
+pub(super) async fn exchange(
+    http: &reqwest::Client,
+    base: &str,
+    user: Option<&(String, Option<String>)>,
+    request: &Request,
+) -> Result<Answer, Failure> {
+    let url = format!("{base}{}", request.path);
+    let mut builder = match request.method {
+        Method::Get => http.get(url),
+        Method::Post => http.post(url),
+        Method::Put => http.put(url),
+    };
+    builder = builder.header(ACCEPT, MEDIA_TYPE);
+    if let Some((user, password)) = user {
+        builder = builder.basic_auth(user, password.as_ref());
     }
+    if let Some(body) = &request.body {
+        builder = builder.body(body.to_string()).header(CONTENT_TYPE, MEDIA_TYPE);
+    }
+    let mut response = builder.send().await.map_err(|error| Failure::Other(with_causes(&error)))?;
+    let header =
+        |name| response.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let (content_type, location) = (header(CONTENT_TYPE), header(LOCATION));
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::Other(with_causes(&error)))? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(Failure::Other(format!("{}: more than {MAX_ANSWER_BYTES} bytes", response.status())));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    judge(response.status(), content_type.as_deref(), location.as_deref(), &body)
 }
 
-async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, String> {
-    let response = request.send().await.map_err(|error| with_causes(&error))?;
-    let status = response.status();
-    let text = response.text().await.map_err(|error| with_causes(&error))?;
-    judge(status, &text)
-}
-
-/// What status and body say. A `404` means that something is unknown only where the registry says so itself, in its error
-/// format: one from a proxy or a wrong base URL says nothing about a schema.
-fn judge(status: StatusCode, text: &str) -> Result<Answer, String> {
-    let body: Option<Value> = serde_json::from_str(text).ok();
+/// What an answer says. Only a registry's own words count: pages of a proxy, a portal or another server say nothing about a
+/// schema, whatever their status.
+fn judge(
+    status: StatusCode,
+    content_type: Option<&str>,
+    location: Option<&str>,
+    body: &[u8],
+) -> Result<Answer, Failure> {
+    const OTHER_SERVER: &str = "is registry.url the registry's base URL, and nothing else before it?";
+    // Old proxies and simple servers say no type; then the body alone has to be JSON.
+    let is_json = content_type.is_none_or(|kind| kind.to_ascii_lowercase().contains("json"));
+    let parsed: Option<Value> = if is_json { serde_json::from_slice(body).ok() } else { None };
     let said = || {
-        let message = body.as_ref().and_then(|body| body["message"].as_str()).unwrap_or(text);
-        format!("{status}: {}", message.chars().take(500).collect::<String>())
+        let text = String::from_utf8_lossy(body);
+        let message = parsed.as_ref().and_then(|body| body["message"].as_str()).unwrap_or(&text);
+        format!("{status}: {}", message.chars().take(SHOWN).collect::<String>().trim_end())
     };
     if status.is_success() {
-        return match body {
+        return match parsed {
             Some(body) => Ok(Answer::Ok(body)),
             None => {
-                Err(format!("{status} with a body that is no JSON: {}", text.chars().take(200).collect::<String>()))
+                let kind = content_type.unwrap_or("no content type");
+                Err(Failure::Other(format!("{} ({kind}, no JSON; {OTHER_SERVER})", said())))
             }
         };
     }
-    let code = body.as_ref().and_then(|body| body["error_code"].as_i64());
-    match status {
-        StatusCode::NOT_FOUND if code.is_some_and(|code| code == 404 || (40_400..40_500).contains(&code)) => {
-            Ok(Answer::NotFound(said()))
+    if status.is_redirection() {
+        let to = location.unwrap_or("nowhere");
+        return Err(Failure::Other(format!(
+            "{status} to {}: {OTHER_SERVER}",
+            to.chars().take(SHOWN).collect::<String>()
+        )));
+    }
+    let code = parsed.as_ref().and_then(|body| body["error_code"].as_i64());
+    match (status, code) {
+        (StatusCode::NOT_FOUND, Some(code)) if (40_400..40_500).contains(&code) => {
+            Ok(Answer::NotFound { code, message: said() })
         }
-        StatusCode::NOT_FOUND => Err(format!("{} (is this the registry's base URL?)", said())),
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(said()),
-        _ if status.is_server_error() => Err(said()),
+        (StatusCode::NOT_FOUND, _) => Err(Failure::NoSuchPath(format!("{} ({OTHER_SERVER})", said()))),
+        (StatusCode::UNAUTHORIZED, _) => {
+            Ok(Answer::Refused(format!("{} (check registry.user and registry.password)", said())))
+        }
+        (StatusCode::FORBIDDEN, _) => {
+            Ok(Answer::Refused(format!("{} (the registry must let registry.user read and register schemas)", said())))
+        }
+        (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS, _) => Err(Failure::Other(said())),
+        _ if status.is_server_error() => Err(Failure::Other(said())),
         _ => Ok(Answer::Refused(said())),
     }
 }
 
-/// Waits; true as soon as `stop` is.
-pub(super) fn wait_or_stop(pause: Duration, stop: &dyn Fn() -> bool) -> bool {
-    let until = Instant::now() + pause;
-    loop {
-        if stop() {
-            return true;
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return false;
-        }
-        std::thread::sleep(left.min(STOP_CHECK));
-    }
-}
-
-/// A subject as a part of a path.
+/// A subject or version as a part of a path.
 pub(super) fn encode(part: &str) -> String {
     part.bytes()
         .map(|byte| match byte {
@@ -203,7 +169,7 @@ pub(super) fn encode(part: &str) -> String {
 }
 
 /// An error with what caused it: reqwest's own message does not say why a connection failed.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -216,24 +182,60 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, StatusCode, encode, judge};
+    use super::*;
+
+    const JSON: Option<&str> = Some("application/vnd.schemaregistry.v1+json");
+    const HTML: Option<&str> = Some("text/html; charset=utf-8");
+
+    fn judged(status: u16, content_type: Option<&str>, body: &str) -> Result<Answer, Failure> {
+        judge(StatusCode::from_u16(status).unwrap(), content_type, Some("https://login.example.org"), body.as_bytes())
+    }
 
     #[test]
     fn not_found_counts_only_where_the_registry_itself_says_so() {
         let own = r#"{"error_code":40403,"message":"Schema not found"}"#;
-        assert!(matches!(judge(StatusCode::NOT_FOUND, own), Ok(Answer::NotFound(_))));
-        assert!(judge(StatusCode::NOT_FOUND, "<html>nothing here</html>").is_err());
-        assert!(judge(StatusCode::NOT_FOUND, r#"{"status":404}"#).is_err());
+        for content_type in [JSON, Some("application/json"), None] {
+            assert!(matches!(judged(404, content_type, own), Ok(Answer::NotFound { code: 40403, .. })));
+        }
+        for (content_type, body) in [
+            (HTML, "<html>nothing here</html>"),
+            (HTML, own),
+            (JSON, r#"{"status":404}"#),
+            (JSON, r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#),
+            (JSON, ""),
+        ] {
+            assert!(matches!(judged(404, content_type, body), Err(Failure::NoSuchPath(_))), "{body}");
+        }
     }
 
     #[test]
     fn what_may_pass_is_asked_again_and_what_will_not_is_refused() {
-        assert!(judge(StatusCode::SERVICE_UNAVAILABLE, "").is_err());
-        assert!(judge(StatusCode::TOO_MANY_REQUESTS, "").is_err());
-        assert!(judge(StatusCode::OK, "<html>a captive portal</html>").is_err());
-        assert!(matches!(judge(StatusCode::UNAUTHORIZED, ""), Ok(Answer::Refused(_))));
-        assert!(matches!(judge(StatusCode::CONFLICT, r#"{"error_code":409}"#), Ok(Answer::Refused(_))));
-        assert!(matches!(judge(StatusCode::OK, r#"{"id":1}"#), Ok(Answer::Ok(_))));
+        for status in [500, 502, 503, 504, 429, 408, 301, 302, 307] {
+            assert!(matches!(judged(status, JSON, "{}"), Err(Failure::Other(_))), "{status}");
+        }
+        for status in [400, 401, 403, 409, 422] {
+            assert!(matches!(judged(status, JSON, r#"{"error_code":1}"#), Ok(Answer::Refused(_))), "{status}");
+        }
+        assert!(matches!(judged(200, JSON, r#"{"id":1}"#), Ok(Answer::Ok(_))));
+    }
+
+    #[test]
+    fn somebody_elses_200_is_no_answer() {
+        for (content_type, body) in
+            [(HTML, "<html>a captive portal</html>"), (HTML, r#"{"id":1}"#), (JSON, ""), (None, "<html>"), (JSON, "{")]
+        {
+            assert!(matches!(judged(200, content_type, body), Err(Failure::Other(_))), "{body}");
+        }
+    }
+
+    #[test]
+    fn messages_say_what_to_do_and_stay_short() {
+        let Ok(Answer::Refused(message)) = judged(401, JSON, r#"{"message":"who are you?"}"#) else { panic!() };
+        assert!(message.contains("who are you?") && message.contains("registry.password"), "{message}");
+        let Err(failure) = judged(302, HTML, "") else { panic!() };
+        assert!(failure.message().contains("login.example.org"), "{failure:?}");
+        let Err(failure) = judged(500, HTML, &"x".repeat(100_000)) else { panic!() };
+        assert!(failure.message().len() < 1_000);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use records::{
     AvroRecord, DecodeError, Decoder, DecoderConfig, Encoder, FixedSchemas, Format, Interaction, InteractionKind,
-    Reason, Rejection,
+    KeyRule, Reason, Rejection,
 };
 use serde_json::Value;
 
@@ -33,7 +33,8 @@ pub fn encoded(record: &Interaction<'_>) -> Vec<u8> {
 }
 
 pub fn decoder_with(lookup: FixedSchemas) -> Decoder<Interaction<'static>> {
-    Decoder::new(DecoderConfig::default(), Box::new(lookup))
+    let config = DecoderConfig { key: KeyRule::Ignore, ..DecoderConfig::default() };
+    Decoder::new(config, Box::new(lookup))
 }
 
 pub fn decoder() -> Decoder<Interaction<'static>> {
@@ -41,7 +42,7 @@ pub fn decoder() -> Decoder<Interaction<'static>> {
 }
 
 pub fn json_decoder() -> Decoder<Interaction<'static>> {
-    let config = DecoderConfig { format: Format::Json, ..DecoderConfig::default() };
+    let config = DecoderConfig { format: Format::Json, key: KeyRule::Ignore, ..DecoderConfig::default() };
     Decoder::new(config, Box::new(FixedSchemas::default()))
 }
 

@@ -5,8 +5,9 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::problems::{Origin, Problem, Problems};
+use super::secrets::STARS;
 use super::sources::Sources;
-use super::tree;
+use super::{foreign, tree};
 
 const PREFIX: &str = "RECWATCH_";
 /// Variables of the project's tools, not of a worker.
@@ -28,19 +29,21 @@ pub(super) struct Layers {
     /// The defaults alone.
     pub(super) defaults: Dict,
     origins: Vec<Origin>,
+    /// Environment variables that set keys of other workers, by name.
+    pub(super) ignored_variables: Vec<String>,
 }
 
 impl Layers {
     /// Reads the sources; what cannot be read is told and left out.
     pub(super) fn read(sources: &Sources<'_>, problems: &mut Problems) -> Self {
         let mut layers = vec![Layer { origin: Origin::Default, values: Dict::new(), given: None }];
-        match parse(sources.defaults) {
+        match tree::parse(sources.defaults) {
             Ok(values) => layers[0].values = values,
             Err(message) => problems.push(unreadable(Origin::Default, message)),
         }
         if let Some(path) = sources.file {
             let origin = Origin::File(path.display().to_string());
-            match std::fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| parse(&text)) {
+            match std::fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| tree::parse(&text)) {
                 Ok(values) => layers.push(Layer { origin, values, given: None }),
                 Err(message) => problems.push(unreadable(origin, message)),
             }
@@ -49,25 +52,30 @@ impl Layers {
         // By name, so that RECWATCH_BINS comes before RECWATCH_BINS__COUNT.
         let mut variables: Vec<_> = sources.environment.iter().filter(|(name, _)| is_ours(name, &defaults)).collect();
         variables.sort();
+        let mut ignored_variables = Vec::new();
         for (name, text) in variables {
-            layers.push(Layer::of(Origin::Environment(name.clone()), path_of_variable(name), text, &defaults));
+            let path = path_of_variable(name);
+            if foreign::is_foreign(&path, &defaults) {
+                ignored_variables.push(name.clone());
+            } else {
+                layers.push(Layer::of(Origin::Environment(name.clone()), path, text, &defaults));
+            }
         }
         for set in sources.sets {
             match set.split_once('=').and_then(|(key, text)| Some((key.trim(), path_of_key(key.trim())?, text))) {
                 Some((key, path, text)) => layers.push(Layer::of(Origin::Set(key.to_owned()), path, text, &defaults)),
-                // Only the key may be shown.
                 None => {
-                    let key = set.split('=').next().unwrap_or_default().to_owned();
+                    let key = key_of_malformed(set, &defaults);
                     let message =
                         "must be KEY=VALUE with a dotted key, as in window=10m or kafka.brokers=host:9092".to_owned();
                     problems.push(unreadable(Origin::Set(key), message));
                 }
             }
         }
-        Self::unite(layers, defaults)
+        Self::unite(layers, defaults, ignored_variables)
     }
 
-    fn unite(mut layers: Vec<Layer>, defaults: Dict) -> Self {
+    fn unite(mut layers: Vec<Layer>, defaults: Dict, ignored_variables: Vec<String>) -> Self {
         // A table that replaces another one whole: what weaker layers say about it goes.
         let mut choices = Vec::new();
         collect_choices(&defaults, &mut Vec::new(), &mut choices);
@@ -98,7 +106,7 @@ impl Layers {
             .fold(Figment::new(), |figment, (index, layer)| figment.merge(Numbered { index, values: layer.values }));
         // The layers are plain tables: there is nothing in them that figment could fail to read.
         let merged = figment.data().ok().and_then(|mut data| data.remove(&Profile::Default)).unwrap_or_default();
-        Self { figment, merged, defaults, origins }
+        Self { figment, merged, defaults, origins, ignored_variables }
     }
 
     /// Where the value at the dotted `key`, or the nearest table around it, came from.
@@ -161,27 +169,13 @@ impl Provider for Numbered {
     }
 }
 
-/// TOML text as values. The error never repeats the text: the line may hold a password.
-fn parse(text: &str) -> Result<Dict, String> {
-    let table: toml::Table = toml::from_str(text).map_err(|error| {
-        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
-        format!("{place}{}", error.message())
-    })?;
-    match Value::serialize(&table) {
-        Ok(Value::Dict(_, dict)) => Ok(dict),
-        Ok(_) => Err("not a table".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 /// The value that a variable or `--set` gives: TOML, or else text. Where the key holds text, everything but a quoted
 /// string is text as it is: a password may look like a number.
 fn read_value(text: &str, path: &[String], defaults: &Dict) -> Value {
     let default = tree::get(defaults, path);
     let in_free_form = (1..path.len()).any(|end| tree::get(defaults, &path[..end]).is_some_and(tree::is_free_form));
     let wants_text = in_free_form || default.is_some_and(|default| default.as_str().is_some());
-    let parsed = parse(&format!("value = {text}"))
+    let parsed = tree::parse(&format!("value = {text}"))
         .ok()
         .filter(|table| table.len() == 1)
         .and_then(|mut table| table.remove("value"));
@@ -224,6 +218,15 @@ fn path_of_key(key: &str) -> Option<Vec<String>> {
         value = inner;
     }
     Some(path)
+}
+
+/// What may be shown of a `--set` that is no `KEY=VALUE`: what looks like a key, where it begins as a known one. The rest may
+/// be a password.
+fn key_of_malformed(set: &str, defaults: &Dict) -> String {
+    let end = set.find(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c))).unwrap_or(set.len());
+    let key = &set[..end];
+    let is_known = key.split('.').next().is_some_and(|first| defaults.contains_key(first));
+    if is_known { key.to_owned() } else { STARS.to_owned() }
 }
 
 fn collect_choices(table: &Dict, path: &mut Vec<String>, choices: &mut Vec<Vec<String>>) {

@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 
 use super::layers::Layers;
 use super::problems::{Origin, Problem, Problems, Validate};
+use super::secrets::{self, Secrets};
 use super::sources::Sources;
 use super::{tree, types};
 
@@ -14,6 +15,8 @@ pub struct Loaded<T> {
     pub settings: T,
     /// The keys that something else than the defaults set, and what.
     pub changes: Vec<(String, Origin)>,
+    /// Environment variables that set keys of other workers, by name: they have no effect here.
+    pub ignored_variables: Vec<String>,
 }
 
 impl<T> Loaded<T> {
@@ -49,8 +52,15 @@ pub fn load<T: DeserializeOwned + Validate>(sources: Sources<'_>) -> Result<Load
         }
     }
     match settings {
-        Some(settings) if problems.is_empty() => Ok(Loaded { settings, changes: layers.changes() }),
-        _ => Err(problems),
+        Some(settings) if problems.is_empty() => {
+            let changes = layers.changes();
+            Ok(Loaded { settings, changes, ignored_variables: layers.ignored_variables })
+        }
+        _ => {
+            let secrets = Secrets::of(&layers.merged);
+            problems.iter_mut().for_each(|problem| secrets.conceal(problem));
+            Err(problems)
+        }
     }
 }
 
@@ -64,7 +74,9 @@ fn decode<T: DeserializeOwned>(mut tree: Dict, layers: &Layers, problems: &mut P
         };
         let Mistake { path, message, cure } = Mistake::of(error, &tree);
         let key = path.join(".");
-        let value = tree::get(&tree, &path).map(|value| tree::shown(&key, value));
+        // The value of an unknown key is not shown: nobody knows whether it is a password under a misspelt name.
+        let shown = !matches!(cure, Cure::Remove);
+        let value = tree::get(&tree, &path).filter(|_| shown).map(|value| secrets::shown(&key, value));
         problems.push(Problem { origin: layers.origin(&key), key, value, message });
         let whole = with_its_choice(&path, &layers.defaults);
         let default = tree::get(&layers.defaults, whole);
@@ -117,7 +129,8 @@ impl Mistake {
             Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => format!("must be {expected}"),
             Kind::InvalidLength(length, expected) => format!("must be {expected}, not {length} long"),
             Kind::Message(message) => message,
-            other => other.to_string(),
+            // Their texts may repeat the value.
+            _ => "must be a value of another kind".to_owned(),
         };
         Self { path: up_to_table(path, tree), message, cure: Cure::Default }
     }

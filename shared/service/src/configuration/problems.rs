@@ -103,6 +103,10 @@ impl Problems {
         self.problems.iter()
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Problem> {
+        self.problems.iter_mut()
+    }
+
     /// `Ok` if nothing is wrong, else itself as the error.
     pub fn into_result(self) -> Result<(), Self> {
         if self.is_empty() { Ok(()) } else { Err(self) }

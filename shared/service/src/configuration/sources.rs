@@ -1,13 +1,15 @@
 use std::path::Path;
 
-/// Everything that a configuration is read from, from the weakest to the strongest.
-#[derive(Clone, Debug)]
+/// Everything that a configuration is read from, from the weakest to the strongest. Not to be shown: there are secrets in
+/// the environment.
+#[derive(Clone)]
 pub struct Sources<'a> {
     /// The built-in defaults (TOML).
     pub defaults: &'a str,
     /// The configuration file.
     pub file: Option<&'a Path>,
-    /// Environment variables; only those that begin with `RECWATCH_` are looked at.
+    /// Environment variables; only those that begin with `RECWATCH_` are looked at. Those that set keys of other workers are
+    /// left out.
     pub environment: Vec<(String, String)>,
     /// `KEY=VALUE`, later ones win.
     pub sets: &'a [String],

@@ -1,6 +1,20 @@
-//! Paths into a tree of values, and how values are shown.
+//! A tree of values out of TOML, paths into it, and what kinds of tables there are.
 
 use figment::value::{Dict, Value};
+
+/// TOML text as values. The error never repeats the text: the line may hold a password.
+pub(super) fn parse(text: &str) -> Result<Dict, String> {
+    let table: toml::Table = toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+        format!("{place}{}", error.message())
+    })?;
+    match Value::serialize(&table) {
+        Ok(Value::Dict(_, dict)) => Ok(dict),
+        Ok(_) => Err("not a table".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
 
 /// The value at `path`, through tables only.
 pub(super) fn get<'a>(tree: &'a Dict, path: &[String]) -> Option<&'a Value> {
@@ -62,49 +76,4 @@ pub(super) fn is_free_form(value: &Value) -> bool {
 /// A table of choices, to which the user may add some under other names.
 pub(super) fn is_named(value: &Value) -> bool {
     value.as_dict().is_some_and(|table| !table.is_empty() && table.values().all(is_choice))
-}
-
-/// `value` as TOML writes it, with everything that is or may be a secret replaced by `***`.
-pub(super) fn shown(key: &str, value: &Value) -> String {
-    // A whole table of settings of which some may be secrets.
-    let is_properties = key.rsplit('.').next() == Some("properties");
-    if is_properties || is_sensitive(key) {
-        return "***".to_owned();
-    }
-    match value {
-        Value::String(_, text) => format!("{:?}", without_credentials(text)),
-        Value::Array(_, values) => {
-            let values: Vec<String> = values.iter().map(|value| shown(key, value)).collect();
-            format!("[{}]", values.join(", "))
-        }
-        Value::Dict(_, table) => {
-            let entries: Vec<String> =
-                table.iter().map(|(key, value)| format!("{key} = {}", shown(key, value))).collect();
-            format!("{{ {} }}", entries.join(", "))
-        }
-        Value::Bool(_, value) => value.to_string(),
-        Value::Num(..) => match (value.to_i128(), value.to_f64()) {
-            (Some(integer), _) => integer.to_string(),
-            (None, Some(number)) => number.to_string(),
-            (None, None) => "a number".to_owned(),
-        },
-        Value::Char(_, character) => format!("{character:?}"),
-        Value::Empty(..) => "nothing".to_owned(),
-    }
-}
-
-/// Whether the value of the key or setting `name` may be a secret, going by its name.
-pub(crate) fn is_sensitive(name: &str) -> bool {
-    let name = name.to_lowercase();
-    ["password", "secret", "token", "credential", "oauthbearer", "jaas", ".pem", "routing_key", "headers"]
-        .iter()
-        .any(|word| name.contains(word))
-}
-
-/// An address without user and password.
-fn without_credentials(text: &str) -> String {
-    match (text.find("://"), text.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}***{}", &text[..scheme + 3], &text[at..]),
-        _ => text.to_owned(),
-    }
 }

@@ -4,6 +4,7 @@ use figment::value::{Dict, Value};
 
 use super::layers::Layers;
 use super::problems::{Origin, Problem, Problems};
+use super::secrets;
 use super::suggestion::nearest;
 use super::tree;
 
@@ -54,10 +55,14 @@ impl Checker<'_> {
                 let example = match default {
                     Value::Dict(..) if !tree::is_choice(default) => String::new(),
                     Value::String(_, text) if text.is_empty() => String::new(),
-                    _ => format!(", such as {}", tree::shown(&key, default)),
+                    _ => format!(", such as {}", secrets::shown(&key, default)),
                 };
                 let message = format!("must be {}{example}, not {}", kind(default).name(), kind(value).name());
-                self.tell(Some(tree::shown(&key, value)), message);
+                let shown = match kind(default) {
+                    Kind::Table | Kind::List => secrets::shown_instead_of_table(&key, value),
+                    _ => secrets::shown(&key, value),
+                };
+                self.tell(Some(shown), message);
                 default.clone()
             }
         }

@@ -12,6 +12,10 @@ enum Behaviour {
     Obey,
     /// Never ends by itself.
     Hang,
+    /// Waits for what it needs, and hears nothing meanwhile.
+    Start,
+    /// Waits for what it needs, and fails when the end is asked for.
+    StartAndGiveUp,
     /// Fails at once.
     Fail,
     /// Finds at once that the configuration does not fit what is outside.
@@ -73,9 +77,19 @@ fn main() -> std::process::ExitCode {
                 problems.tell("source.topic", "the topic does not exist: create it, or start with --create-topics");
                 return Err(anyhow::Error::new(problems).context("checking the topics"));
             }
-            Behaviour::Obey | Behaviour::Hang => {}
+            Behaviour::Obey | Behaviour::Hang | Behaviour::Start | Behaviour::StartAndGiveUp => {}
         }
         let _http = context.serve()?;
+        match context.settings.behaviour {
+            Behaviour::Start => loop {
+                std::thread::park();
+            },
+            Behaviour::StartAndGiveUp => {
+                context.shutdown.wait_blocking();
+                anyhow::bail!("waiting for the schema registry was given up");
+            }
+            _ => context.shutdown.started(),
+        }
         context.health.condition("working").ok();
         context.shutdown.wait_blocking();
         if context.settings.behaviour == Behaviour::Hang {

@@ -1,23 +1,26 @@
 //! The fold's task: judges each record, feeds the operator, closes slides as the watermark passes them.
 
+mod closing;
+mod judging;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use records::{Reason, Rejection};
+use records::Rejection;
 use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
+use crate::decisions::{DecisionReplay, PendingDecisions, decisions_key};
 use crate::frame::{split_frames, write_watermark};
-use crate::operator::{Closing, Figure, Fold, Record, RestoreError, Source, SourceError, StateSize, Timed};
+use crate::operator::{Figure, Fold, Record, RestoreError, Source, SourceError, StateSize};
 use crate::output::{FoldOutput, OutputBuffer};
 use crate::progress::FoldProgress;
 use crate::refusal::Refusals;
-use crate::state::{Decision, Loaded, decision_key, encode};
+use crate::resume::Lost;
+use crate::state::{Loaded, encode};
 use crate::table::{SharedTable, write_entries};
-use crate::task::{Processed, Reached, Task, TaskError, TaskId, split_header, write_with_length};
+use crate::task::{Processed, Reached, RefusedFuture, Task, TaskError, TaskId, split_header, write_with_length};
 use crate::watermark::Watermark;
 use crate::window::Windows;
 
@@ -37,7 +40,7 @@ pub(crate) struct FoldTime {
     pub(crate) windows: Windows,
     /// Out-of-orderness bound B in ms.
     pub(crate) bound: i64,
-    /// How far an event time may lie ahead of its record's Kafka timestamp, in ms.
+    /// How far an event time may lie ahead of the earlier of its record's Kafka timestamp and the reader's clock, in ms.
     pub(crate) max_future_skew: i64,
 }
 
@@ -62,12 +65,16 @@ pub(crate) struct FoldTask<F: Fold> {
     /// The mark last written to the table topic.
     written_mark: Option<i64>,
     out: FoldOutput,
-    decisions_to_obey: BTreeMap<i64, Decision>,
-    replaying: bool,
+    /// Decided since the last cut.
+    decisions: PendingDecisions,
+    /// What a replay obeys; `None` while records come live.
+    replay: Option<DecisionReplay>,
+    /// Decision records that no snapshot has superseded: (first offset, last offset).
+    decision_records: Vec<(i64, i64)>,
+    refused_future: Option<RefusedFuture>,
     /// What a replay may close: not more than was closed before, or its outputs would be dropped without ever having
     /// been committed.
     closable: i64,
-    decisions_written: Vec<i64>,
 }
 
 /// Windows that are being closed.
@@ -122,10 +129,11 @@ impl<F: Fold> FoldTask<F> {
             announced: None,
             written_mark: None,
             out: FoldOutput::new(merge_partitions),
-            decisions_to_obey: BTreeMap::new(),
-            replaying: false,
+            decisions: PendingDecisions::default(),
+            replay: None,
+            decision_records: Vec::new(),
+            refused_future: None,
             closable: i64::MAX,
-            decisions_written: Vec::new(),
         }
     }
 
@@ -134,139 +142,28 @@ impl<F: Fold> FoldTask<F> {
         self.topics.table?;
         self.progress.watermark.value().max(self.progress.followed_mark)
     }
-
-    /// What is decided about this record beyond the record itself: obeyed in a replay, made and written otherwise.
-    fn decide(&mut self, offset: i64) -> Decision {
-        if self.replaying {
-            let decision = self.decisions_to_obey.remove(&offset).unwrap_or_default();
-            if let Some(followed) = decision.followed {
-                self.follow(followed);
-            }
-            self.progress.watermark.speaks();
-            return decision;
-        }
-        if !self.progress.watermark.followed() {
-            return Decision::default();
-        }
-        self.progress.watermark.speaks();
-        Decision { followed: self.progress.watermark.value(), refused: None }
-    }
-
-    fn write_decision(&mut self, offset: i64, decision: &Decision) {
-        if self.replaying || *decision == Decision::default() {
-            return;
-        }
-        let key = decision_key(offset);
-        let state = self.topics.state;
-        self.out.records.push(state, Some(self.id.partition), key.as_bytes(), |into| into.extend(encode(decision)));
-        self.decisions_written.push(offset);
-    }
-
-    /// What a replay is told about this record instead of asking.
-    fn remembered_refusal(&self, offset: i64) -> Option<Rejection> {
-        let (reason, message) = self.decisions_to_obey.get(&offset)?.refused.clone()?;
-        Some(Rejection { reason: Reason::from_name(&reason)?, message, outside: true })
-    }
-
-    fn judge(&mut self, record: &Record<'_>, verdict: Result<<F::Source as Source>::Event<'_>, Rejection>) {
-        let event = match verdict {
-            Ok(event) => event,
-            Err(rejection) => return self.refuse(record, &rejection),
-        };
-        let event_time = event.event_time();
-        if event_time > record.timestamp.saturating_add(self.time.max_future_skew) {
-            let message = format!(
-                "event_time {event_time} lies more than {} ms ahead of the record's timestamp {}",
-                self.time.max_future_skew, record.timestamp
-            );
-            return self.refuse(record, &Rejection::new(Reason::FutureTimestamp, message));
-        }
-        if self.progress.watermark.is_late(event_time) {
-            self.progress.counts.late += 1;
-            let watermark = self.progress.watermark.value().unwrap_or_default();
-            let message = format!("event_time {event_time} is at or below the partition's watermark {watermark}");
-            return self.refusals.late(record, &message, &mut self.out.records);
-        }
-        self.out.mark = self.mark();
-        self.fold.apply(&event, &mut self.out);
-        self.progress.counts.applied += 1;
-        if self.progress.watermark.accept(event_time) {
-            self.close();
-        }
-    }
-
-    fn refuse(&mut self, record: &Record<'_>, rejection: &Rejection) {
-        self.progress.counts.refuse(rejection.reason);
-        self.refusals.dead_letter(record, rejection, &mut self.out.records);
-    }
-
-    /// Closes the slides that the watermark has reached, or a piece of that.
-    fn close(&mut self) {
-        self.close_piece();
-        // of a replay's pieces nobody has a turn between
-        while self.replaying && self.closing.is_some() {
-            self.close_piece();
-        }
-    }
-
-    fn close_piece(&mut self) {
-        let Some(mut work) = self.closing.take().or_else(|| self.to_close()) else { return };
-        let table = self.table.read();
-        loop {
-            if let Some(end) = work.end {
-                if self.fold.go_on_closing(end, &table, &mut self.closing_out) == Closing::Unfinished {
-                    self.closing = Some(work);
-                    return;
-                }
-                work.after = end;
-            }
-            work.end = self.fold.next_end(work.after).filter(|end| *end <= work.target);
-            let Some(end) = work.end else { break };
-            self.fold.close(end, &table, &mut self.closing_out);
-        }
-        self.progress.counts.rows += self.closing_out.records.len() as u64;
-        self.out.take_from(&mut self.closing_out);
-        self.progress.closed = Some(work.target);
-        self.next_boundary = work.target.saturating_add(self.time.windows.slide());
-    }
-
-    fn to_close(&self) -> Option<InWork> {
-        let watermark = self.progress.watermark.value()?;
-        let complete = watermark.min(self.table.complete()).min(self.closable);
-        if complete < self.next_boundary || complete == i64::MIN {
-            return None;
-        }
-        let after = self.progress.closed.unwrap_or(i64::MIN);
-        Some(InWork { target: self.time.windows.floor(complete), after, end: None })
-    }
 }
 
 impl<F: Fold> Task for FoldTask<F> {
-    fn id(&self) -> TaskId {
-        self.id
-    }
-
-    fn process(&mut self, record: &Record<'_>) -> Result<Processed, TaskError> {
+    fn process(&mut self, record: &Record<'_>, now: i64) -> Result<Processed, TaskError> {
         if self.closing.is_some() {
             return Ok(Processed::Closing);
         }
-        let verdict = match self.remembered_refusal(record.offset) {
-            Some(rejection) => Err(rejection),
+        let (remembered, now) = match &mut self.replay {
+            Some(replay) => (replay.refusal(record.offset), replay.clock(record.offset)),
+            None => (None, now),
+        };
+        let verdict = match remembered {
+            Some(reason) => Err(Rejection::new(reason, "it was refused before")),
             None => match self.source.decode(record) {
                 Ok(event) => Ok(event),
                 Err(SourceError::Rejected(rejection)) => Err(rejection),
                 Err(SourceError::NotNow(message)) => return Ok(Processed::NotNow(message)),
             },
         };
-        let mut decision = self.decide(record.offset);
-        if let Err(rejection) = &verdict
-            && rejection.outside
-        {
-            decision.refused = Some((rejection.reason.name().to_owned(), rejection.message.clone()));
-        }
+        self.wake(record.offset);
         self.progress.counts.read += 1;
-        self.judge(record, verdict);
-        self.write_decision(record.offset, &decision);
+        self.judge(record, verdict, now);
         self.position = record.offset + 1;
         Ok(Processed::Done)
     }
@@ -277,6 +174,11 @@ impl<F: Fold> Task for FoldTask<F> {
 
     fn start_at(&mut self, offset: i64) {
         self.position = offset;
+    }
+
+    fn skip(&mut self, lost: Lost) {
+        self.progress.counts.lost += lost.count();
+        self.position = lost.to;
     }
 
     fn reached(&self) -> Reached {
@@ -317,7 +219,7 @@ impl<F: Fold> Task for FoldTask<F> {
     }
 
     fn pending_bytes(&self) -> usize {
-        self.out.bytes()
+        self.out.bytes() + self.decisions.bytes()
     }
 
     fn row_waits(&self) -> bool {
@@ -340,6 +242,11 @@ impl<F: Fold> Task for FoldTask<F> {
         }
         self.announced = self.progress.closed;
         into.take_from(&mut self.out.records);
+        if let Some((first, decisions)) = self.decisions.take() {
+            let (partition, key) = (Some(self.id.partition), decisions_key(first));
+            into.push(self.topics.state, partition, key.as_bytes(), |into| into.extend(encode(&decisions)));
+            self.decision_records.push((first, decisions.last));
+        }
         if let Some(topic) = self.topics.table {
             let mark = self.mark().filter(|mark| Some(*mark) > self.written_mark);
             write_entries(&mut self.out.entries, mark, (topic, self.id.partition), into);
@@ -359,13 +266,17 @@ impl<F: Fold> Task for FoldTask<F> {
     }
 
     fn superseded(&mut self, before: i64) -> Vec<String> {
-        let superseded: Vec<i64>;
-        (superseded, self.decisions_written) = self.decisions_written.iter().partition(|offset| **offset < before);
-        superseded.into_iter().map(decision_key).collect()
+        let superseded: Vec<(i64, i64)>;
+        (superseded, self.decision_records) = self.decision_records.iter().partition(|(_, last)| *last < before);
+        superseded.into_iter().map(|(first, _)| decisions_key(first)).collect()
     }
 
     fn counts(&self) -> Option<&Counts> {
         Some(&self.progress.counts)
+    }
+
+    fn refused_future(&self) -> Option<RefusedFuture> {
+        self.refused_future
     }
 
     fn size(&self) -> StateSize {
@@ -395,9 +306,8 @@ impl<F: Fold> Task for FoldTask<F> {
         self.fold.restore(rest)?;
         self.next_boundary =
             self.progress.closed.map_or(i64::MIN, |closed| closed.saturating_add(self.time.windows.slide()));
-        self.decisions_written = loaded.decisions.keys().copied().collect();
-        self.decisions_to_obey = loaded.decisions;
-        self.replaying = true;
+        self.decision_records = loaded.decision_records;
+        self.replay = Some(loaded.decisions);
         self.closable = committed.closed.unwrap_or(i64::MIN);
         Ok(())
     }
@@ -416,8 +326,7 @@ impl<F: Fold> Task for FoldTask<F> {
             self.follow_mark(mark);
         }
         self.close();
-        self.replaying = false;
-        self.decisions_to_obey.clear();
+        self.replay = None;
         self.discard_outputs();
         self.closable = i64::MAX;
     }

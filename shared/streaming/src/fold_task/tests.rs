@@ -1,5 +1,7 @@
 //! A fold task without Kafka: what is late, what is counted, and that a replay takes every decision again.
 
+mod extremes;
+mod future;
 mod pieces;
 
 use std::collections::BTreeMap;
@@ -13,7 +15,7 @@ use crate::headers::NONE;
 use crate::operator::{Fold, NoTable, Record, RestoreError, StateSize, Table};
 use crate::output::{FoldOutput, OutputBuffer};
 use crate::refusal::Refusals;
-use crate::state::{Decision, StateLog, encode, pack};
+use crate::state::{StateLog, encode, pack};
 use crate::table::{AnyTable, SharedTable, TableRecord};
 use crate::task::{Processed, Step, Task, TaskId};
 use crate::toy::{Amounts, BOUND, SLIDE, SumFold, WINDOW, sum_fold};
@@ -30,6 +32,10 @@ fn task() -> FoldTask<SumFold> {
 }
 
 fn task_with<F: Fold<Source = Amounts>>(fold: F, table: Arc<SharedTable<F::Table>>) -> FoldTask<F> {
+    task_of(Amounts, fold, table)
+}
+
+fn task_of<F: Fold>(source: F::Source, fold: F, table: Arc<SharedTable<F::Table>>) -> FoldTask<F> {
     let id = TaskId { pipeline: 0, step: Step::Fold, partition: 0 };
     let refusals = Refusals {
         worker: "toy".into(),
@@ -41,18 +47,21 @@ fn task_with<F: Fold<Source = Amounts>>(fold: F, table: Arc<SharedTable<F::Table
     };
     let windows = Windows::new(WINDOW, SLIDE).unwrap();
     let time = FoldTime { windows, bound: BOUND, max_future_skew: SKEW };
-    FoldTask::new(id, TOPICS, refusals, (Amounts, fold), table, time, 1)
+    FoldTask::new(id, TOPICS, refusals, (source, fold), table, time, 1)
 }
 
 fn process<F: Fold<Source = Amounts>>(task: &mut FoldTask<F>, offset: i64, value: &str) {
-    let record = Record { key: Some(b"k"), value: Some(value.as_bytes()), timestamp: TIMESTAMP, offset, headers: NONE };
-    assert_eq!(task.process(&record).unwrap(), Processed::Done);
+    assert_eq!(task.process(&record(offset, value), TIMESTAMP).unwrap(), Processed::Done);
+}
+
+fn record(offset: i64, value: &str) -> Record<'_> {
+    Record { key: Some(b"k"), value: Some(value.as_bytes()), timestamp: Some(TIMESTAMP), offset, headers: NONE }
 }
 
 type Written = (u16, Vec<u8>, Option<Vec<u8>>);
 
 /// The records of a cut as (topic, key, value).
-fn cut<F: Fold<Source = Amounts>>(task: &mut FoldTask<F>) -> Vec<Written> {
+fn cut<F: Fold>(task: &mut FoldTask<F>) -> Vec<Written> {
     let mut buffer = OutputBuffer::default();
     task.drain(&mut buffer);
     let own = |bytes: &[u8]| bytes.to_vec();
@@ -113,7 +122,8 @@ fn a_value_that_no_topic_takes_is_cut_and_says_so() {
     task.drain(&mut buffer);
     let letter = buffer.iter().find(|record| record.topic == DEAD).unwrap();
     assert!(letter.value.unwrap().len() <= 1_000);
-    let length = crate::headers::read(letter.headers).find(|(name, _)| *name == crate::TRUNCATED_HEADER).unwrap().1;
+    let length =
+        crate::headers::read(letter.headers).find(|(name, _)| *name == records::truncation::VALUE_BYTES).unwrap().1;
     assert_eq!(length, Some(b"5000".as_slice()));
 }
 
@@ -147,7 +157,7 @@ proptest! {
         let save = |task: &mut FoldTask<SumFold>, log: &mut StateLog, snapshots: &mut Vec<(Vec<u8>, i64)>| {
             for (topic, key, value) in cut(task) {
                 if topic == TOPICS.state {
-                    log.record(&key, value.as_deref());
+                    log.record(&key, value.as_deref(), 0);
                 }
             }
             let mut state = Vec::new();
@@ -220,26 +230,10 @@ fn log_with(log: &StateLog, state: &[u8], offset: i64) -> StateLog {
     let packed = pack(state, 1, offset).unwrap();
     let mut with = log.clone();
     for (index, chunk) in packed.chunks.iter().enumerate() {
-        with.record(crate::state::chunk_key(1, index as u32).as_bytes(), Some(chunk));
+        with.record(crate::state::chunk_key(1, index as u32).as_bytes(), Some(chunk), 0);
     }
-    with.record(crate::state::MANIFEST_KEY.as_bytes(), Some(&encode(&packed.manifest)));
+    with.record(crate::state::MANIFEST_KEY.as_bytes(), Some(&encode(&packed.manifest)), 0);
     with
-}
-
-#[test]
-fn a_refusal_by_the_outside_is_remembered_and_not_asked_again() {
-    let mut task = task();
-    let mut state = Vec::new();
-    task.snapshot(&mut state);
-    let mut loaded = log_with(&StateLog::default(), &state, 0).load().unwrap().unwrap();
-    let refused = Some(("unknown_schema".to_owned(), "schema 9".to_owned()));
-    loaded.decisions = BTreeMap::from([(0, Decision { followed: None, refused })]);
-    task.restore(loaded, task.reached()).unwrap();
-    // the source would accept it now
-    process(&mut task, 0, "1000,1");
-    let counts = task.counts().unwrap();
-    assert_eq!((counts.applied, counts.dead_lettered), (0, 1));
-    assert_eq!(counts.dead_lettered_by_reason.get("unknown_schema"), Some(&1));
 }
 
 /// Holds nothing; only how complete it is matters.
@@ -297,7 +291,7 @@ fn waiting() -> (FoldTask<Waiting>, Arc<SharedTable<Empty>>) {
 }
 
 fn complete(table: &SharedTable<Empty>, to: i64) {
-    let mark = TableRecord { key: b"m", value: Some(&to.to_le_bytes()), partition: 0 };
+    let mark = TableRecord { key: b"m", value: Some(&to.to_le_bytes()), partition: 0, offset: 0 };
     table.take(&mut std::iter::once(mark)).unwrap();
 }
 

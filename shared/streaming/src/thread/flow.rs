@@ -2,14 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::Offset;
 
 use super::{StreamThread, epoch_millis};
 use crate::kafka::{ASK, GroupMember};
-use crate::restore::Request;
+use crate::restore::{Assistants, EndCheck};
 use crate::slot::{Phase, Slot};
 use crate::watermark::{Announced, follow_target, slowest};
 
@@ -36,7 +35,7 @@ impl StreamThread {
             self.last_lag = now;
             for slot in &mut self.slots {
                 if let Some(position) = slot.task().map(|task| task.position()) {
-                    ask_for_end(&self.requests, slot, position, now);
+                    ask_for_end(&self.assistants, slot, position, now);
                 }
             }
         }
@@ -45,7 +44,8 @@ impl StreamThread {
 
     fn watch_idleness(&mut self, now: Instant) {
         let wall_clock = epoch_millis();
-        for slot in self.slots.iter_mut().filter(|slot| slot.is_fold()) {
+        // one that waits has a record
+        for slot in self.slots.iter_mut().filter(|slot| slot.is_fold() && slot.waits.is_none()) {
             let Phase::Running(task) = &slot.phase else { continue };
             let (position, watermark) = (task.position(), task.watermark());
             let pipeline = &self.worker.pipelines[slot.id.pipeline];
@@ -56,7 +56,7 @@ impl StreamThread {
                 continue;
             }
             if now.duration_since(slot.idleness.last_asked) >= END_CHECK_EVERY.min(time.idle_timeout) {
-                ask_for_end(&self.requests, slot, position, now);
+                ask_for_end(&self.assistants, slot, position, now);
             }
             if !slot.idleness.may_follow(position, time.idle_timeout, now) {
                 continue;
@@ -99,7 +99,9 @@ impl StreamThread {
 
     pub(super) fn is_idle(&self, slot: &Slot, now: Instant) -> bool {
         let timeout = self.worker.topology.pipelines[slot.id.pipeline].time.idle_timeout;
-        slot.is_fold() && slot.task().is_some_and(|task| slot.idleness.is_idle(task.position(), timeout, now))
+        slot.is_fold()
+            && slot.waits.is_none()
+            && slot.task().is_some_and(|task| slot.idleness.is_idle(task.position(), timeout, now))
     }
 
     /// Pauses what is too far ahead, and everything while too much output waits for its commit.
@@ -169,24 +171,25 @@ impl StreamThread {
     }
 }
 
+const WAKE: Duration = Duration::from_millis(50);
+
 /// Resumes partitions and wakes librdkafka's fetcher, which would otherwise sleep for up to a second.
 pub(super) fn resume(consumer: &GroupMember, partitions: &TopicPartitionList) -> anyhow::Result<()> {
     consumer.resume(partitions)?;
     for element in partitions.elements() {
-        if let Err(error) = consumer.fetch_watermarks(element.topic(), element.partition(), ASK) {
+        // the question wakes it, whether or not there is an answer; a leader that is away must not hold up the thread
+        if let Err(error) = consumer.fetch_watermarks(element.topic(), element.partition(), WAKE) {
             tracing::debug!(%error, topic = element.topic(), "the fetcher wakes by itself");
         }
     }
     Ok(())
 }
 
-fn ask_for_end(requests: &Sender<Request>, slot: &mut Slot, position: i64, now: Instant) {
+fn ask_for_end(assistants: &Assistants, slot: &mut Slot, position: i64, now: Instant) {
     if slot.idleness.asked {
         return;
     }
     slot.idleness.asked = true;
     slot.idleness.last_asked = now;
-    let (id, assignment, input_topic) = (slot.id, slot.assignment, slot.input_topic.clone());
-    // without an assistant the thread ends when it looks for answers
-    let _ = requests.send(Request::CheckEnd { id, assignment, input_topic, position });
+    assistants.check_end(slot.assignment, EndCheck { id: slot.id, input_topic: slot.input_topic.clone(), position });
 }

@@ -1,7 +1,10 @@
 //! A stream thread: a member of the worker's group with its consumer, its transactional producer and its tasks. One
 //! loop; nothing in it waits but the poll.
 
+mod expelled;
 mod flow;
+mod future_warnings;
+mod lost;
 mod metrics;
 mod reading;
 mod rebalances;
@@ -12,21 +15,26 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use kafka::RebalanceRecorder;
 use rdkafka::consumer::Consumer;
+use service::Heartbeat;
 
-use crate::committer::Committer;
+use crate::committer::{Committer, Outputs};
 use crate::cut::Cut;
 use crate::kafka::{GroupMember, member, producer};
-use crate::restore::{Reply, Request, assist};
+use crate::restore::Assistants;
 use crate::slot::Slot;
 use crate::worker::Worker;
+use expelled::Fenced;
+pub(crate) use expelled::run;
 use rebalances::Revocation;
 
 const TICK: Duration = Duration::from_millis(5);
 /// A leaving task's last cut is tried for this long; then the successor does the work again.
 const LEAVE_LIMIT: Duration = Duration::from_secs(20);
+
+/// The end waits for so long for the answer to a transaction.
+const ANSWER_LIMIT: Duration = Duration::from_secs(8);
 
 /// What a thread tells about itself to `/readyz`.
 #[derive(Debug, Default)]
@@ -43,18 +51,22 @@ pub(crate) struct StreamThread {
     status: Arc<ThreadStatus>,
     name: String,
     consumer: Arc<GroupMember>,
+    /// The member's id when it got the first of its tasks.
+    member_id: String,
     committer: Committer,
-    requests: Sender<Request>,
-    replies: Receiver<Reply>,
+    assistants: Assistants,
+    heartbeat: Heartbeat,
     slots: Vec<Slot>,
     assignments: u64,
     in_flight: Option<Cut>,
+    in_flight_since: Instant,
     /// An aborted cut that is to be made again, not before this moment.
     retry: Option<(Cut, Instant)>,
     snapshot_interval: Duration,
-    truncate: Option<usize>,
     aborts_in_a_row: u32,
-    fenced: Vec<Instant>,
+    /// Since when brokers refuse records for a reason that stays.
+    refused_since: Option<Instant>,
+    fenced: Fenced,
     revocation: Option<Revocation>,
     last_cut: Instant,
     last_tick: Instant,
@@ -73,22 +85,25 @@ pub(crate) struct StreamThread {
 }
 
 impl StreamThread {
-    pub(crate) fn new(worker: Arc<Worker>, index: usize, status: Arc<ThreadStatus>) -> anyhow::Result<Self> {
-        let name = format!("{}-{}-{index}", worker.topology.worker, worker.config.instance);
+    fn new(worker: Arc<Worker>, index: usize, status: Arc<ThreadStatus>) -> anyhow::Result<Self> {
+        let name = worker.thread_name(index);
         let config = member(&worker.kafka, &worker.group, &name, &worker.config);
         let topics = worker.input_topics();
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         let consumer =
             GroupMember::join(&config, RebalanceRecorder::default(), &topics).context("the group cannot be joined")?;
-        let (requests, request_receiver) = unbounded();
-        let (reply_sender, replies) = unbounded();
-        let (assistant_worker, assistant_name) = (worker.clone(), name.clone());
-        std::thread::Builder::new().name(format!("{name}-assist")).spawn(move || {
-            assist(&assistant_worker, &assistant_name, &request_receiver, &reply_sender);
-        })?;
-        let handed_on = worker.topology.late_index()..worker.topology.dead_letter_index() + 1;
+        let assistants = Assistants::start(&worker, &name)?;
+        let outputs = Outputs {
+            topics: worker.topics.clone(),
+            limits: worker.topic_limits.clone(),
+            first_internal: worker.topology.dead_letter_index() + 1,
+            kafka: worker.kafka.clone(),
+        };
         let transactions = producer(&worker.kafka, &name, &worker.config);
-        let committer = Committer::start(&name, transactions, worker.topics.clone(), handed_on, worker.stop.clone())?;
+        let heartbeats = worker.health.heartbeats();
+        let committing = heartbeats.of_thread(format!("{name}-commit"));
+        let committer = Committer::start(&name, transactions, outputs, &worker, committing)?;
+        let heartbeat = heartbeats.of_thread(name.as_str());
         let now = Instant::now();
         let snapshot_interval = worker.config.snapshot_interval.as_duration();
         Ok(Self {
@@ -96,17 +111,19 @@ impl StreamThread {
             status,
             name,
             consumer: Arc::new(consumer),
+            member_id: String::new(),
             committer,
-            requests,
-            replies,
+            assistants,
+            heartbeat,
             slots: Vec::new(),
             assignments: 0,
             in_flight: None,
+            in_flight_since: now,
             retry: None,
             snapshot_interval,
-            truncate: None,
             aborts_in_a_row: 0,
-            fenced: Vec::new(),
+            refused_since: None,
+            fenced: Fenced::default(),
             revocation: None,
             last_cut: now,
             last_tick: now,
@@ -124,7 +141,7 @@ impl StreamThread {
     }
 
     /// Runs until the worker is stopped: then commits what it has, and leaves the group.
-    pub(crate) fn run(mut self) -> anyhow::Result<()> {
+    fn run(mut self) -> anyhow::Result<()> {
         let result = self.work();
         let left = self.leave_group();
         result.and(left).with_context(|| format!("stream thread {}", self.name))
@@ -143,14 +160,20 @@ impl StreamThread {
             thread.in_flight.is_some() || thread.retry.is_some() || thread.slots.iter().any(has_work)
         };
         self.cut(Instant::now())?;
-        while unfinished(self) && Instant::now() < deadline {
+        while unfinished(self) && Instant::now() < deadline && !self.is_unanswered() {
             self.turn(false)?;
             self.cut(Instant::now())?;
         }
         Ok(())
     }
 
+    /// Whether the brokers do not answer a transaction, so that the end waits for it no longer.
+    fn is_unanswered(&self) -> bool {
+        self.in_flight.is_some() && self.in_flight_since.elapsed() >= ANSWER_LIMIT
+    }
+
     fn turn(&mut self, read: bool) -> anyhow::Result<()> {
+        self.heartbeat.turn(Instant::now(), "taking a turn");
         self.take_rebalances()?;
         self.take_replies()?;
         self.take_outcome()?;
@@ -181,12 +204,15 @@ impl StreamThread {
     }
 
     fn leave_group(&mut self) -> anyhow::Result<()> {
+        // a transaction without an answer ends with its producer, or by its timeout: whoever takes the tasks over waits for that
+        let left = ANSWER_LIMIT.saturating_sub(self.in_flight_since.elapsed());
         if self.in_flight.is_some()
-            && let Some(outcome) = self.committer.wait(LEAVE_LIMIT)
+            && let Some(outcome) = self.committer.wait(left)
         {
             self.settle(outcome)?;
         }
         for slot in self.slots.drain(..) {
+            self.assistants.forget(slot.assignment);
             self.worker.telemetry.forget(&slot.labels, &slot.told);
         }
         self.tell_status();
@@ -194,6 +220,7 @@ impl StreamThread {
     }
 }
 
-fn epoch_millis() -> i64 {
+/// The clock of this host, epoch ms.
+pub(crate) fn epoch_millis() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

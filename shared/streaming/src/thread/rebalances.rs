@@ -5,20 +5,21 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use crossbeam_channel::TryRecvError;
-use kafka::{Partitions, Rebalance};
+use kafka::{Partitions, Rebalance, TopicChange};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::Offset;
 
+use super::expelled::Expelled;
 use super::flow::resume;
-use super::{LEAVE_LIMIT, StreamThread};
+use super::{LEAVE_LIMIT, StreamThread, TICK};
 use crate::cut::Cut;
 use crate::kafka::{ASK, GroupMember, one};
 use crate::partition_queue::PartitionQueue;
-use crate::restore::{Reply, Request, RestoreFailure, Restored};
+use crate::restore::{Reply, Restoration, RestoreFailure, Restored};
 use crate::slot::{Phase, Slot};
 use crate::task::TaskId;
+use crate::topic_watch::Unconfirmed;
 
 /// Partitions that are to be given up.
 pub(super) struct Revocation {
@@ -32,6 +33,7 @@ impl StreamThread {
         while self.revocation.is_none()
             && let Some(event) = self.consumer.next_rebalance()
         {
+            self.is_member()?;
             match event {
                 Rebalance::Assign(partitions) => self.assign(&partitions)?,
                 Rebalance::Revoke(partitions) => self.revoke(partitions)?,
@@ -40,8 +42,22 @@ impl StreamThread {
         Ok(())
     }
 
+    /// Whether this is still the member that got the tasks. Not, while the group announces that all of them are lost; where it
+    /// has expelled the member without that, the thread begins again, which is an error: see [`Expelled`].
+    pub(super) fn is_member(&self) -> anyhow::Result<bool> {
+        if self.slots.is_empty() || self.consumer.member_id() == self.member_id {
+            return Ok(true);
+        }
+        // in this order: a loss that is announced is known as soon as the id is gone
+        if self.consumer.assignment_lost() { Ok(false) } else { Err(Expelled::Forgotten.into()) }
+    }
+
     /// Partitions are taken at once, paused; their state is read elsewhere meanwhile.
     fn assign(&mut self, partitions: &Partitions) -> anyhow::Result<()> {
+        // before the answer: with it a member may join again
+        if self.slots.is_empty() {
+            self.member_id = self.consumer.member_id();
+        }
         let placed = partitions.list_at(Offset::Offset(0));
         // also an empty list wants its answer, or no revocation is announced any more
         self.consumer.incremental_assign(&placed).context("incremental_assign")?;
@@ -54,22 +70,51 @@ impl StreamThread {
                 .worker
                 .task_id(topic, partition)
                 .with_context(|| format!("{topic} was assigned, which is no input of the worker"))?;
+            self.check_is_known(topic, partition)?;
             tracing::info!(task = %id, topic, "assigned");
             self.assignments += 1;
             let input_topic: Arc<str> = topic.into();
             let state_topic = self.worker.state_topic_index(id);
             let mut slot = Slot::new(id, input_topic, state_topic, self.assignments, now);
             slot.queue = Some(split(&self.consumer, &slot)?);
-            self.request_restore(&slot)?;
+            self.request_restore(&slot);
             self.slots.push(slot);
         }
         self.tell_status();
         Ok(())
     }
 
-    pub(super) fn request_restore(&self, slot: &Slot) -> anyhow::Result<()> {
-        let (id, assignment, input_topic) = (slot.id, slot.assignment, slot.input_topic.clone());
-        self.requests.send(Request::Restore { id, assignment, input_topic }).context("the assistant thread has ended")
+    /// A partition that the topic did not have at the start ends the instance: windows would close without it.
+    fn check_is_known(&self, topic: &str, partition: i32) -> anyhow::Result<()> {
+        match self.worker.identities.get(topic).map(|identity| identity.partitions) {
+            Some(was) if partition >= was => {
+                // with the number that the brokers say, as soon as they say it
+                self.look_for_change(|_| false)?;
+                Err(TopicChange::Partitions { topic: topic.to_owned(), was, is: partition + 1 }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks whether a topic is another one than at the start, which is an error, until an answer is `enough` or some
+    /// seconds are over.
+    pub(super) fn look_for_change(&self, enough: impl Fn(&Result<(), Unconfirmed>) -> bool) -> anyhow::Result<()> {
+        let deadline = Instant::now() + ASK;
+        loop {
+            let answer = self.worker.watch.confirm().wait(ASK);
+            if let Err(Unconfirmed::Changed(change)) = answer {
+                return Err(change.into());
+            }
+            if enough(&answer) || self.worker.stopping() || Instant::now() >= deadline {
+                return Ok(());
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
+    pub(super) fn request_restore(&self, slot: &Slot) {
+        let waits = self.worker.health.waits();
+        self.assistants.restore(Restoration::new(waits, slot.id, slot.assignment, slot.input_topic.clone()));
     }
 
     /// Partitions that leave read nothing more; they are given up once what they produced is committed.
@@ -102,10 +147,11 @@ impl StreamThread {
                 return Ok(());
             }
         }
-        let telemetry = &self.worker.telemetry;
+        let (telemetry, assistants) = (&self.worker.telemetry, &self.assistants);
         self.slots.retain(|slot| {
             let leaves = leaving(slot);
             if leaves {
+                assistants.forget(slot.assignment);
                 telemetry.forget(&slot.labels, &slot.told);
             }
             !leaves
@@ -128,18 +174,14 @@ impl StreamThread {
     }
 
     pub(super) fn take_replies(&mut self) -> anyhow::Result<()> {
-        loop {
-            let reply = match self.replies.try_recv() {
-                Ok(reply) => reply,
-                Err(TryRecvError::Empty) => return Ok(()),
-                Err(TryRecvError::Disconnected) => bail!("the assistant thread has panicked"),
-            };
+        while let Some(reply) = self.assistants.reply() {
             match reply {
+                Reply::Panicked => bail!("a thread that restores tasks or packs snapshots has panicked"),
                 Reply::Restored { id, assignment, result } => {
                     let Some(index) = self.slot_of(id, assignment) else { continue };
                     match result {
                         Ok(restored) => self.restored(index, *restored)?,
-                        Err(RestoreFailure::Stopped) => {}
+                        Err(RestoreFailure::Changed(change)) => return Err(change.into()),
                         Err(failure) => return Err(failure.into()),
                     }
                 }
@@ -153,16 +195,17 @@ impl StreamThread {
                         }
                     }
                 }
-                Reply::Checked { id, assignment, position, at_end, lag } => {
+                Reply::Checked { id, assignment, position, end, lag } => {
                     let Some(index) = self.slot_of(id, assignment) else { continue };
                     let slot = &mut self.slots[index];
-                    slot.idleness.confirm(position, at_end);
+                    slot.confirm_end(position, end);
                     if let Some(lag) = lag {
                         self.worker.telemetry.lag.get_or_create(&slot.labels).set(lag);
                     }
                 }
             }
         }
+        Ok(())
     }
 
     fn restored(&mut self, index: usize, restored: Restored) -> anyhow::Result<()> {
@@ -175,6 +218,9 @@ impl StreamThread {
         tracing::info!(task = %slot.id, topic = %slot.input_topic, position, generation = restored.generation,
             seconds = restored.duration.as_secs_f64(), "restored");
         let stagger = self.snapshot_interval.mul_f64(f64::from(slot.id.partition.rem_euclid(16)) / 32.0);
+        if let Some(lost) = restored.lost {
+            self.worker.warn_lost(&slot.input_topic, slot.id.partition, lost);
+        }
         slot.begin(restored, stagger, Instant::now());
         slot.position_gauge = Some(self.worker.telemetry.position.get_or_create_owned(&slot.labels));
         let leaves = |revocation: &Revocation| revocation.partitions.contains(&slot.input_topic, slot.id.partition);
@@ -189,18 +235,28 @@ impl StreamThread {
         if let Err(error) = self.consumer.seek(&slot.input_topic, slot.id.partition, Offset::Offset(position), ASK) {
             // librdkafka refuses to seek where its fetcher has not started yet
             tracing::info!(task = %slot.id, %error, "assigned anew instead of a seek");
-            let mut placed = TopicPartitionList::new();
-            placed.add_partition_offset(&slot.input_topic, slot.id.partition, Offset::Offset(position))?;
-            self.consumer.incremental_unassign(&list)?;
-            self.consumer.incremental_assign(&placed)?;
-            self.consumer.pause(&list)?;
-            slot.queue = Some(split(&self.consumer, slot)?);
+            self.assign_again(index, position)?;
         }
+        let slot = &mut self.slots[index];
         if !self.over_budget {
             slot.paused = false;
             resume(&self.consumer, &list)?;
         }
         self.tell_status();
+        Ok(())
+    }
+
+    /// Has the consumer begin with a partition at `position`; it is paused then.
+    pub(super) fn assign_again(&mut self, index: usize, position: i64) -> anyhow::Result<()> {
+        let slot = &mut self.slots[index];
+        let list = one(&slot.input_topic, slot.id.partition);
+        let mut placed = TopicPartitionList::new();
+        placed.add_partition_offset(&slot.input_topic, slot.id.partition, Offset::Offset(position))?;
+        slot.queue = None;
+        self.consumer.incremental_unassign(&list)?;
+        self.consumer.incremental_assign(&placed)?;
+        self.consumer.pause(&list)?;
+        slot.queue = Some(split(&self.consumer, slot)?);
         Ok(())
     }
 }

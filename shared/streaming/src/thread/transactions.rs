@@ -6,16 +6,19 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use rdkafka::consumer::Consumer;
 
+use super::expelled::another_process;
 use super::{StreamThread, TICK, epoch_millis};
-use crate::committer::{Job, Outcome};
+use crate::committer::{Job, Outcome, TooLarge};
 use crate::cut::Cut;
 use crate::kafka::one;
-use crate::restore::Request;
+use crate::restore::ToPack;
 use crate::slot::{Phase, Semantics, Slot};
+use crate::telemetry::TopicLabels;
 
-/// The broker refuses larger values than it says; handed-on records are then cut to this.
-const TRUNCATE_TO: usize = 512 * 1024;
-const FENCED_LIMIT: usize = 3;
+/// Where brokers refuse records for a reason that stays, the thread ends after this long.
+const REFUSED_LIMIT: Duration = Duration::from_secs(60);
+/// Records of a transaction that are named where they are lost; the others are counted.
+const NAMED: usize = 5;
 
 impl StreamThread {
     /// Notes that the rows which wait now, and did not at the last cut, were made after `before`.
@@ -54,8 +57,11 @@ impl StreamThread {
         for index in 0..self.slots.len() {
             let idle = self.is_idle(&self.slots[index], now);
             let slot = &mut self.slots[index];
-            let semantics =
-                Semantics { hash: self.worker.semantics, partitions: self.worker.source_partitions(slot.id) };
+            let semantics = Semantics {
+                hash: self.worker.semantics,
+                partitions: self.worker.source_partitions(slot.id),
+                topic: self.worker.input_id(slot.id).cloned(),
+            };
             cut.parts.extend(slot.cut(idle, semantics).map(Arc::new));
             // who only moves elsewhere does not wait for it
             let stays = matches!(slot.phase, Phase::Running(_)) || self.worker.stopping();
@@ -63,7 +69,7 @@ impl StreamThread {
             if stays && let Some((state, generation, offset)) = slot.snapshot_due(self.snapshot_interval, now) {
                 self.worker.telemetry.snapshot_seconds.observe(started.elapsed().as_secs_f64());
                 let (id, assignment) = (slot.id, slot.assignment);
-                self.requests.send(Request::Pack { id, assignment, state, generation, offset })?;
+                self.assistants.pack(ToPack { id, assignment, state, generation, offset });
             }
         }
         if cut.is_empty() {
@@ -71,18 +77,23 @@ impl StreamThread {
         }
         self.in_flight_oldest = self.oldest_uncommitted.take();
         self.in_flight_row = self.oldest_row.take();
-        self.submit(cut);
-        Ok(())
+        self.submit(cut)
     }
 
-    fn submit(&mut self, cut: Cut) {
-        match self.consumer.group_metadata() {
+    /// Hands a cut to the commit thread, while the member that it was made as is in the group.
+    fn submit(&mut self, cut: Cut) -> anyhow::Result<()> {
+        let group = self.consumer.group_metadata();
+        // asked for afterwards: an id does not come back, so the metadata is of that member too
+        let is_member = self.is_member()?;
+        match group.filter(|_| is_member) {
             Some(group) => {
-                self.committer.submit(Job { cut: cut.clone(), group, truncate: self.truncate });
+                self.committer.submit(Job { cut: cut.clone(), group });
                 self.in_flight = Some(cut);
+                self.in_flight_since = Instant::now();
             }
             None => self.retry = Some((cut, Instant::now() + TICK)),
         }
+        Ok(())
     }
 
     /// Sends an aborted cut again: the same bytes and offsets of the tasks that are still here, with fresh metadata.
@@ -90,10 +101,7 @@ impl StreamThread {
         let Some((mut cut, _)) = self.retry.take() else { return Ok(()) };
         let slots = &self.slots;
         cut.retain(|part| slots.iter().any(|slot| slot.assignment == part.assignment));
-        if !cut.is_empty() {
-            self.submit(cut);
-        }
-        Ok(())
+        if cut.is_empty() { Ok(()) } else { self.submit(cut) }
     }
 
     pub(super) fn take_outcome(&mut self) -> anyhow::Result<()> {
@@ -105,12 +113,13 @@ impl StreamThread {
         let cut = self.in_flight.take().unwrap_or_default();
         let telemetry = &self.worker.telemetry;
         match outcome {
-            Outcome::Committed { duration } => {
+            Outcome::Committed { duration, too_large } => {
                 self.aborts_in_a_row = 0;
-                self.truncate = None;
+                self.refused_since = None;
+                self.note_too_large(&too_large);
                 telemetry.commit_seconds.observe(duration.as_secs_f64());
                 if let Some(oldest) = self.in_flight_oldest.take() {
-                    telemetry.end_to_end_seconds.observe((epoch_millis() - oldest).max(0) as f64 / 1e3);
+                    telemetry.end_to_end_seconds.observe(epoch_millis().saturating_sub(oldest).max(0) as f64 / 1e3);
                 }
                 if let Some(made) = self.in_flight_row.take() {
                     telemetry.row_commit_seconds.observe(made.elapsed().as_secs_f64());
@@ -124,34 +133,54 @@ impl StreamThread {
                     }
                 }
             }
-            Outcome::Aborted { error, too_large } => {
+            Outcome::Aborted { error, stays } => {
                 telemetry.commit_aborts.inc();
                 self.aborts_in_a_row += 1;
                 tracing::info!(%error, attempt = self.aborts_in_a_row, "transaction aborted, it is made again");
-                if too_large && self.truncate.replace(TRUNCATE_TO).is_some() {
-                    bail!("a record is too large for its topic even when cut: {error}");
+                let now = Instant::now();
+                self.refused_since = stays.then(|| self.refused_since.unwrap_or(now));
+                if self.refused_since.is_some_and(|since| now.duration_since(since) >= REFUSED_LIMIT) {
+                    bail!(
+                        "records cannot be written, for {REFUSED_LIMIT:?} now: {error}: change the topic or this worker's rights to it"
+                    );
                 }
                 let pause = Duration::from_millis(10 << self.aborts_in_a_row.min(6));
                 self.retry = Some((cut, Instant::now() + pause));
             }
             Outcome::Renewed { error, fenced } => {
                 tracing::warn!(%error, "the producer was replaced; tasks are read back from what is committed");
-                let now = Instant::now();
-                if fenced {
-                    self.fenced.retain(|at| now.duration_since(*at) < Duration::from_secs(60));
-                    self.fenced.push(now);
-                    if self.fenced.len() >= FENCED_LIMIT {
-                        bail!(
-                            "another process uses the transactional id {}: give each instance its own runtime.instance",
-                            self.name
-                        );
-                    }
+                if fenced && self.fenced.is_too_often(Instant::now()) {
+                    bail!("{error}: {}", another_process(&self.name));
                 }
                 self.reload()?;
             }
+            Outcome::Changed(change) => return Err(change.into()),
             Outcome::Failed { error } => bail!("transactions cannot be made: {error}"),
         }
         Ok(())
+    }
+
+    /// Counts and names what is in no topic.
+    fn note_too_large(&self, records: &[TooLarge]) {
+        for (at, record) in records.iter().enumerate() {
+            let topic = self.worker.topics[usize::from(record.topic)].as_str();
+            self.worker.telemetry.too_large.get_or_create(&TopicLabels { topic: topic.to_owned() }).inc();
+            if at < NAMED {
+                let TooLarge { bytes, limit, source_topic, source_partition, source_offset, .. } = record;
+                tracing::error!(
+                    topic,
+                    bytes,
+                    limit,
+                    %source_topic,
+                    source_partition,
+                    source_offset,
+                    "a record is too large for its topic and is left out: raise the topic's max.message.bytes"
+                );
+            }
+        }
+        if records.len() > NAMED {
+            tracing::error!(records = records.len() - NAMED, "more records are too large for their topics");
+        }
     }
 
     /// Drops all tasks' state and reads it back.
@@ -174,7 +203,8 @@ impl StreamThread {
             let mut slot = Slot::new(old.id, old.input_topic.clone(), state_topic, self.assignments, now);
             slot.told.clone_from(&old.told);
             slot.queue = self.slots[index].queue.take();
-            self.request_restore(&slot)?;
+            self.assistants.forget(self.slots[index].assignment);
+            self.request_restore(&slot);
             self.slots[index] = slot;
         }
         self.tell_status();

@@ -16,8 +16,11 @@ macro_rules! with_both_protocols {
 }
 
 mod common;
+mod expelled;
 mod faults;
 mod group_member;
+mod headers;
+mod identity;
 mod producing;
 mod reading;
 mod rebalance;

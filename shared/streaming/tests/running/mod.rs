@@ -1,6 +1,8 @@
 //! Workers that run in this process on a real broker, and how far they are.
 #![allow(dead_code, unreachable_pub)] // not every test binary uses all of it
 
+pub mod topics;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +12,9 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
+use service::Health;
 use streaming::config::RuntimeConfig;
-use streaming::{FoldProgress, MergeProgress, Readiness, Runtime, Topology};
+use streaming::{FoldProgress, MergeProgress, Readiness, Runtime, StartOptions, Telemetry, Topology};
 use testkit::{eventually, read_committed};
 
 pub const DEADLINE: Duration = Duration::from_secs(120);
@@ -22,10 +25,14 @@ pub fn kafka() -> ClientConfig {
     config
 }
 
+/// A start that creates what is missing.
+pub const CREATING: StartOptions = StartOptions { create_topics: true, skip_lost: false };
+
 /// An instance, with two stream threads unless said otherwise.
 pub struct Instance {
     stop: Arc<AtomicBool>,
     pub readiness: Readiness,
+    telemetry: Telemetry,
     pub thread: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -35,12 +42,26 @@ impl Instance {
     }
 
     pub fn with_threads(threads: usize, topology: Topology, config: RuntimeConfig) -> Self {
-        Self::of(Runtime::new(topology, config, kafka(), threads, true).unwrap())
+        Self::of(Runtime::new(topology, config, kafka(), threads, CREATING, &Health::new()).unwrap())
     }
 
     pub fn of(runtime: Runtime) -> Self {
-        let (stop, readiness) = (runtime.stop_switch(), runtime.readiness());
-        Self { stop, readiness, thread: std::thread::spawn(move || runtime.run()) }
+        let (stop, readiness, telemetry) = (runtime.stop_switch(), runtime.readiness(), runtime.telemetry());
+        Self { stop, readiness, telemetry, thread: std::thread::spawn(move || runtime.run()) }
+    }
+
+    /// The sum of a metric's values, whatever their labels; `None` while it has none.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let mut registry = prometheus_client::registry::Registry::default();
+        self.telemetry.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let of_name = text.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
+        });
+        let values: Vec<f64> = of_name.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+        (!values.is_empty()).then(|| values.iter().sum())
     }
 
     pub fn stop(self) -> anyhow::Result<()> {
@@ -69,17 +90,29 @@ pub fn topic_settings(part: &str, setting: &str) -> BTreeMap<String, String> {
 
 /// The newest announcements of all tasks.
 pub fn progress(worker: &str, source: &str) -> (BTreeMap<String, FoldProgress>, BTreeMap<String, MergeProgress>) {
-    let topic = format!("recwatch.internal.{worker}.{source}.watermarks");
+    progress_on(&format!("recwatch.internal.{worker}.{source}.watermarks"))
+}
+
+/// The same, as a watermarks topic has it.
+pub fn progress_on(topic: &str) -> (BTreeMap<String, FoldProgress>, BTreeMap<String, MergeProgress>) {
     let (mut folds, mut merges) = (BTreeMap::new(), BTreeMap::new());
-    for record in read_committed(&topic) {
-        let (key, value) = (record.key_text(), record.value.unwrap());
+    for record in read_committed(topic) {
+        let (key, Some(value)) = (record.key_text(), &record.value) else { continue };
         if key.starts_with("fold/") {
-            folds.insert(key, serde_json::from_slice(&value).unwrap());
-        } else {
-            merges.insert(key, serde_json::from_slice(&value).unwrap());
+            folds.insert(key, serde_json::from_slice(value).unwrap());
+        } else if key.starts_with("merge/") {
+            merges.insert(key, serde_json::from_slice(value).unwrap());
         }
     }
     (folds, merges)
+}
+
+/// The rows that a worker has committed, sorted.
+pub fn sorted_rows(worker: &str) -> Vec<String> {
+    let mut rows: Vec<String> =
+        read_committed(&format!("{worker}.sums")).iter().map(testkit::Recorded::value_text).collect();
+    rows.sort();
+    rows
 }
 
 /// Waits until a source's records are read and its windows closed.

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use records::{Reason, Rejection};
@@ -17,6 +18,32 @@ pub const SLIDE: i64 = 20;
 pub const BOUND: i64 = 10;
 /// An amount at which the fold panics.
 pub const BUG: i64 = i64::MIN;
+/// An amount at which the first fold that comes to it stands still until [`GATE`] is opened.
+pub const STANDSTILL: i64 = i64::MIN + 1;
+pub static GATE: Gate = Gate { reached: AtomicBool::new(false), opened: AtomicBool::new(false) };
+
+pub struct Gate {
+    reached: AtomicBool,
+    opened: AtomicBool,
+}
+
+impl Gate {
+    pub fn is_reached(&self) -> bool {
+        self.reached.load(Ordering::SeqCst)
+    }
+
+    pub fn open(&self) {
+        self.opened.store(true, Ordering::SeqCst);
+    }
+
+    fn pass(&self) {
+        if !self.reached.swap(true, Ordering::SeqCst) {
+            testkit::eventually("the gate is opened", Duration::from_secs(300), || {
+                self.opened.load(Ordering::SeqCst).then_some(())
+            });
+        }
+    }
+}
 
 pub struct Amount<'a> {
     pub time: i64,
@@ -62,18 +89,21 @@ impl Fold for SumFold {
         let sum = pane.entry(event.key.to_vec()).or_default();
         sum.0 += 1;
         assert!(event.amount != BUG, "the amount that the operator has a bug with");
+        if event.amount == STANDSTILL {
+            GATE.pass();
+            return;
+        }
         sum.1 += event.amount;
     }
 
     fn next_end(&self, after: i64) -> Option<i64> {
         let first = *self.panes.keys().next()?;
-        Some(first.max(after.saturating_add(1)).div_euclid(SLIDE) * SLIDE)
-            .map(|end| if end > after { end } else { end + SLIDE })
+        Some(self.windows.pane_end(first.max(after.saturating_add(1))))
     }
 
     fn close(&mut self, end: i64, _: &NoTable, out: &mut FoldOutput) {
         let mut sums = Sums::new();
-        for (_, pane) in self.panes.range(self.windows.start(end) + 1..=end) {
+        for (_, pane) in self.panes.range(self.windows.start(end).saturating_add(1)..=end) {
             for (key, (count, amount)) in pane {
                 let sum = sums.entry(key.clone()).or_default();
                 sum.0 += count;
@@ -83,7 +113,7 @@ impl Fold for SumFold {
         for (key, sum) in &sums {
             out.summary(end, key, key, |into| into.extend(postcard::to_stdvec(sum).unwrap()));
         }
-        self.panes.retain(|pane, _| self.windows.leaves_at(*pane) > end + SLIDE);
+        self.panes.retain(|pane, _| self.windows.leaves_at(*pane) > end.saturating_add(SLIDE));
     }
 
     fn size(&self) -> StateSize {
@@ -195,6 +225,7 @@ pub fn topology(worker: &str, source: &str, idle_timeout: Duration) -> Topology 
     let fold = || (Amounts, sum_fold());
     Topology {
         worker: worker.to_owned(),
+        group: String::new(),
         outputs: vec![OutputTopic { name: format!("{worker}.sums"), cleanup: Cleanup::Delete }],
         late_topic: format!("{worker}.late"),
         dead_letter_topic: format!("{worker}.dead-letters"),
@@ -223,6 +254,11 @@ pub fn config(instance: &str) -> RuntimeConfig {
     config
 }
 
+/// The end of the last window that these events close.
+pub fn closed(events: &[(String, i64, i64)]) -> i64 {
+    (events.iter().map(|(_, time, _)| *time).max().unwrap() - BOUND).div_euclid(SLIDE) * SLIDE
+}
+
 /// What a batch job computes: rows of all windows with data that end at or before `watermark`.
 pub fn batch(accepted: &[(String, i64, i64)], watermark: i64) -> Vec<String> {
     let mut rows = Vec::new();
@@ -234,7 +270,7 @@ pub fn batch(accepted: &[(String, i64, i64)], watermark: i64) -> Vec<String> {
             let _ = time;
             let sum = sums.entry(key).or_default();
             sum.0 += 1;
-            sum.1 += amount;
+            sum.1 += if *amount == STANDSTILL { 0 } else { *amount };
         }
         rows.extend(sums.into_iter().map(|(key, (count, amount))| format!("{end},{key},{count},{amount}")));
         end += SLIDE;

@@ -1,8 +1,9 @@
 //! The active instance: reads, lets the core decide, commits, and only then sends.
 
 mod reading;
+mod topic_ids;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,7 +13,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Message as _, OwnedMessage};
 use records::{Alert, Decoder, DecoderConfig, Registry, Silence as SilenceRecord};
-use service::Shutdown;
+use service::{Shutdown, Wait, Waits};
 
 use crate::config::Configuration;
 use crate::core::changes::{Changes, Send as Notification};
@@ -23,11 +24,14 @@ use crate::metrics::Metrics;
 use crate::outputs;
 use crate::routing::{Routing, Style};
 use crate::writer::{Lost, Output, Writer};
+use topic_ids::TopicIds;
 
+/// How long a take-over waits for schemas before it is tried again.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks at what is held.
 const LOOK: Duration = Duration::from_secs(1);
-/// Between two looks for new partitions.
-const PARTITIONS_LOOK: Duration = Duration::from_secs(60);
+/// Between two looks for new partitions, and at whether the topics are still those of the take-over.
+const PARTITIONS_LOOK: Duration = Duration::from_secs(15);
 /// How long the end waits for answers that are under way.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -49,6 +53,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Whether the end is asked for.
     pub shutdown: Shutdown,
+    /// Where partitions that wait are shown.
+    pub waits: Waits,
 }
 
 /// Why an instance could not become the active one.
@@ -84,11 +90,13 @@ struct Answered {
     answer: Answer,
 }
 
-/// A record whose schema the registry has not told yet. Nothing is read before it is.
+/// A partition whose next record waits for its schema.
 struct Stalled {
-    message: OwnedMessage,
+    /// The record, and what came behind it in its partition.
+    messages: VecDeque<OwnedMessage>,
     since: Instant,
     ask_at: Instant,
+    wait: Wait,
 }
 
 /// The active instance.
@@ -99,14 +107,16 @@ pub struct Active {
     reader: Reader,
     alerts: Decoder<Alert<'static>>,
     silences: Decoder<SilenceRecord<'static>>,
-    /// What waits for the registry.
-    stalled: Option<Stalled>,
+    /// What waits for the registry, by topic and partition.
+    stalled: BTreeMap<(String, i32), Stalled>,
     /// How many there are of alerts and of silences, as far as they are read.
     partitions: i32,
     silence_partitions: i32,
     names: Vec<String>,
     /// Next offsets of what was read since the last transaction.
     offsets: BTreeMap<(String, i32), i64>,
+    /// Ids of the topics of alerts and silences, as of the take-over.
+    ids: TopicIds,
     /// Dead letters of the next transaction, and their reasons.
     letters: Vec<Output>,
     reasons: Vec<&'static str>,
@@ -125,7 +135,7 @@ impl Active {
     pub fn take_over(parts: &Arc<Parts>) -> Result<Self, TakeOverFailure> {
         let Parts { configuration, kafka, shutdown, registry, .. } = &**parts;
         let (topics, group) = (&configuration.topics, &configuration.runtime.group);
-        let writer = Writer::new(kafka, &configuration.runtime, shutdown)
+        let writer = Writer::new(kafka, configuration, &written(configuration, &parts.routing), shutdown)
             .map_err(|lost| TakeOverFailure::Later(lost.error))?
             .ok_or(TakeOverFailure::Stopped)?;
         let mut restore = Restore::default();
@@ -139,7 +149,9 @@ impl Active {
         if let Some(error) = unreadable {
             return Err(TakeOverFailure::Never(error));
         }
-        let restored = restore.finish(parts.routing.clone(), Box::new(registry.clone()), now());
+        // Nothing else is done before it is active.
+        let blocking = registry.blocking(Some(REGISTRY_PATIENCE));
+        let restored = restore.finish(parts.routing.clone(), Box::new(blocking.clone()), now());
         let Restored { core, offsets, forgotten } = restored.map_err(|error| match error {
             RestoreError::NoAnswer(message) => TakeOverFailure::Later(message),
             RestoreError::Unreadable(message) => TakeOverFailure::Never(message),
@@ -151,18 +163,22 @@ impl Active {
                 "a receiver that was told of alerts is gone, or of another type: it is not told their ends"
             );
         }
+        let reader = reader(kafka, group, "read_committed")?;
+        let ids = TopicIds::of(&reader, [&topics.alerts, &topics.silences])?;
+        let offsets = ids.still_valid(offsets);
         let (answer, answers) = channel();
         let mut active = Self {
             core,
             writer,
-            reader: reader(kafka, group, "read_committed")?,
+            reader,
             alerts: decoder(Box::new(registry.clone())),
-            silences: Decoder::new(DecoderConfig::default(), Box::new(registry.clone())),
-            stalled: None,
+            silences: Decoder::new(DecoderConfig::default(), Box::new(blocking)),
+            stalled: BTreeMap::new(),
             partitions: 0,
             silence_partitions: 0,
             names: parts.routing.receivers.iter().map(|receiver| receiver.name.clone()).collect(),
             offsets: BTreeMap::new(),
+            ids,
             letters: Vec::new(),
             reasons: Vec::new(),
             answers,
@@ -173,6 +189,7 @@ impl Active {
             parts: parts.clone(),
         };
         active.read_silences(&offsets)?;
+        active.silences = Decoder::new(DecoderConfig::default(), Box::new(registry.clone()));
         active.read_alerts(&offsets)?;
         Ok(active)
     }
@@ -195,6 +212,7 @@ impl Active {
         }
         if at >= self.partitions_look_at {
             self.partitions_look_at = at + PARTITIONS_LOOK;
+            self.ids.check(&self.reader)?;
             if let Err(error) = self.look_for_partitions() {
                 tracing::warn!(%error, "whether there are new partitions is not known");
             }
@@ -202,10 +220,10 @@ impl Active {
         Ok(())
     }
 
-    /// Since when a record waits for the schema registry, where one does.
+    /// Since when the oldest record waits for the schema registry, where one does.
     #[must_use]
     pub fn stalled_since(&self) -> Option<Instant> {
-        self.stalled.as_ref().map(|stalled| stalled.since)
+        self.stalled.values().map(|stalled| stalled.since).min()
     }
 
     /// Waits a little for answers that are under way, and notes them. What is left is sent again by who takes over.
@@ -242,8 +260,13 @@ impl Active {
         let begun = Instant::now();
         let outputs = self.outputs(&changes);
         if !outputs.is_empty() {
-            self.writer.commit(&outputs)?;
+            // what was read since the take-over came from the topics of then, or nothing is committed of it
+            self.ids.check(&self.reader)?;
+            let too_large = self.writer.commit(&outputs)?;
             self.parts.metrics.committed(begun.elapsed());
+            for record in too_large {
+                self.parts.metrics.too_large(&record);
+            }
         }
         for reason in self.reasons.drain(..) {
             self.parts.metrics.dead_letter(reason);
@@ -265,7 +288,7 @@ impl Active {
 
     fn outputs(&mut self, changes: &Changes) -> Vec<Output> {
         let mut outputs = std::mem::take(&mut self.letters);
-        let offsets = std::mem::take(&mut self.offsets);
+        let offsets = self.ids.with(std::mem::take(&mut self.offsets));
         outputs::of(&self.parts.configuration.topics, changes, offsets, &mut outputs);
         outputs
     }
@@ -283,6 +306,16 @@ impl Active {
             let _ = answer.send(Answered { receiver, group, number, answer: outcome });
         });
     }
+}
+
+/// The topics that are written to.
+fn written(configuration: &Configuration, routing: &Routing) -> Vec<String> {
+    let topics = &configuration.topics;
+    let routes = routing.receivers.iter().filter_map(|receiver| match &receiver.style {
+        Style::Topic(topic) => Some(topic.clone()),
+        _ => None,
+    });
+    [topics.state.clone(), topics.dead_letters.clone()].into_iter().chain(routes).collect()
 }
 
 /// The clock, epoch ms.

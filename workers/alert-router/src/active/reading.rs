@@ -1,16 +1,19 @@
 //! What the active instance reads: silences, all of them before the first alert, and alerts from where it stood.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use kafka::{ASK, Reader, partitions, read_whole};
+use kafka::{ASK, Reader, copied, one, partitions, read_whole};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message as _, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
-use records::DecodeError;
+use records::truncation::UNREADABLE_HEADERS;
+use records::{DecodeError, Reason, Rejection};
+use service::WaitReason;
 
 use super::{Active, Stalled, TakeOverFailure, now};
+use crate::labels::Labels;
 use crate::writer::Lost;
 use crate::{outputs, silence};
 
@@ -20,8 +23,8 @@ const RECORDS_PER_TURN: usize = 2000;
 const TAKE: Duration = Duration::from_millis(100);
 /// The longest wait for a record: the delay of answers that come meanwhile.
 const WAIT: Duration = Duration::from_millis(20);
-/// Between two questions to a registry that did not answer.
-const REGISTRY_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks for a schema that the registry was asked for.
+const REGISTRY_PAUSE: Duration = Duration::from_millis(100);
 
 impl Active {
     /// All silences are known before the first alert is. They are read from their beginning each time; `offsets` say
@@ -86,19 +89,7 @@ impl Active {
 
     pub(super) fn take_records(&mut self) -> Result<(), Lost> {
         let begun = Instant::now();
-        if let Some(stalled) = self.stalled.take() {
-            if begun < stalled.ask_at {
-                self.stalled = Some(stalled);
-                std::thread::sleep(WAIT);
-                return Ok(());
-            }
-            if !self.take(stalled.message) {
-                if let Some(again) = &mut self.stalled {
-                    again.since = stalled.since;
-                }
-                return Ok(());
-            }
-        }
+        self.retry_stalled(begun)?;
         let mut wait = self
             .core
             .next_due()
@@ -107,15 +98,12 @@ impl Active {
             match self.reader.poll(wait) {
                 None => return Ok(()),
                 Some(Ok(message)) => {
-                    let message = message.detach();
-                    if !self.take(message) {
-                        return Ok(());
-                    }
+                    self.take(copied(&message, UNREADABLE_HEADERS))?;
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
                 // deleted before they were read: another take-over begins where the log does, and says so
                 Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
-                    return Err(Lost { error: error.to_string(), fenced: false });
+                    return Err(Lost { error: error.to_string(), fenced: false, stays: false });
                 }
                 Some(Err(error)) => tracing::warn!(%error, "alerts cannot be read for now"),
             }
@@ -127,28 +115,67 @@ impl Active {
         Ok(())
     }
 
-    /// Whether the record is taken; if not, it is stalled: the registry has to tell its schema first.
-    fn take(&mut self, message: OwnedMessage) -> bool {
-        if message.topic() == self.parts.configuration.topics.silences {
-            if let Err(error) = self.silence(&message, true) {
-                return self.stall(message, &error);
+    /// Takes the records again that wait for their schemas, those of each partition in their order.
+    fn retry_stalled(&mut self, now: Instant) -> Result<(), Lost> {
+        let due = self.stalled.iter().filter(|(_, stalled)| now >= stalled.ask_at).map(|(place, _)| place.clone());
+        for place in due.collect::<Vec<_>>() {
+            let Some(mut stalled) = self.stalled.remove(&place) else { continue };
+            let mut waits_on = false;
+            while let Some(message) = stalled.messages.front() {
+                if let Err(error) = self.read(message) {
+                    stalled.wait.update(WaitReason::Schema, &waits_for(message, &error));
+                    waits_on = true;
+                    break;
+                }
+                stalled.messages.pop_front();
             }
+            if waits_on {
+                stalled.ask_at = now + REGISTRY_PAUSE;
+                self.stalled.insert(place, stalled);
+            } else {
+                self.reader.resume(&one(&place.0, place.1)).map_err(cannot_go_on)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a record, or stalls its partition until the registry has its schema.
+    fn take(&mut self, message: OwnedMessage) -> Result<(), Lost> {
+        if !self.stalled.is_empty()
+            && let Some(stalled) = self.stalled.get_mut(&(message.topic().to_owned(), message.partition()))
+        {
+            stalled.messages.push_back(message);
+            return Ok(());
+        }
+        match self.read(&message) {
+            Ok(()) => Ok(()),
+            Err(error) => self.stall(message, &error),
+        }
+    }
+
+    /// Takes a record in. The error says why its schema is not known.
+    fn read(&mut self, message: &OwnedMessage) -> Result<(), String> {
+        if message.topic() == self.parts.configuration.topics.silences {
+            self.silence(message, true)?;
             self.parts.metrics.read(message.topic(), 1);
-            return true;
+            return Ok(());
         }
         let value = message.payload().unwrap_or_default();
         match self.alerts.decode(message.key(), message.payload()) {
-            Ok(alert) => {
-                let _ = self.core.alert(&alert, value, now());
-            }
+            Ok(alert) => match Labels::of(&alert).check() {
+                Ok(()) => {
+                    let _ = self.core.alert(&alert, value, now());
+                }
+                Err(error) => self.refuse(message, Reason::BadValue.name(), &error),
+            },
             Err(DecodeError::Rejected(rejection)) => {
-                self.refuse(&message, rejection.reason.name(), &rejection.message);
+                self.refuse(message, rejection.reason.name(), &rejection.message);
             }
-            Err(DecodeError::NoAnswer(error)) => return self.stall(message, &error.to_string()),
+            Err(DecodeError::NoAnswer(error)) => return Err(error.to_string()),
         }
         self.parts.metrics.read(message.topic(), 1);
-        self.taken(&message);
-        true
+        self.taken(message);
+        Ok(())
     }
 
     /// Its offset belongs into the transaction that notes what followed from it.
@@ -156,29 +183,37 @@ impl Active {
         self.offsets.insert((message.topic().to_owned(), message.partition()), message.offset() + 1);
     }
 
-    fn stall(&mut self, message: OwnedMessage, error: &str) -> bool {
-        tracing::warn!(error, "a record waits until the registry tells its schema");
+    /// The record keeps its place, and its partition is not read on meanwhile; others are.
+    fn stall(&mut self, message: OwnedMessage, error: &str) -> Result<(), Lost> {
         let since = Instant::now();
-        self.stalled = Some(Stalled { message, since, ask_at: since + REGISTRY_PAUSE });
-        false
+        let (topic, partition) = (message.topic().to_owned(), message.partition());
+        self.reader.pause(&one(&topic, partition)).map_err(cannot_go_on)?;
+        let wait = self.parts.waits.begin(&topic, partition, WaitReason::Schema, &waits_for(&message, error));
+        let stalled = Stalled { messages: VecDeque::from([message]), since, ask_at: since + REGISTRY_PAUSE, wait };
+        self.stalled.insert((topic, partition), stalled);
+        Ok(())
     }
 
     /// Notes a silence; one that cannot be read goes to the dead letters where it is new. The error is the registry's.
     fn silence(&mut self, message: &OwnedMessage, is_new: bool) -> Result<(), String> {
         let key = message.key().unwrap_or_default();
         let id = String::from_utf8_lossy(key).into_owned();
-        match message.payload().map(|value| silence::read(&mut self.silences, key, value)) {
-            None => self.core.silence(&id, None),
-            Some(Ok((_, silence))) => self.core.silence(&id, Some(silence)),
-            Some(Err(DecodeError::NoAnswer(error))) => return Err(error.to_string()),
-            Some(Err(DecodeError::Rejected(rejection))) => {
-                // the newest record of an id counts: what it said before holds no more
-                self.core.silence(&id, None);
-                let (partition, offset) = (message.partition(), message.offset());
-                tracing::error!(id, partition, offset, %rejection, "a silence cannot be read: it silences nothing");
-                if is_new {
-                    self.refuse(message, rejection.reason.name(), &rejection.message);
-                }
+        let read = message.payload().map(|value| silence::read(&mut self.silences, key, value)).transpose();
+        let noted = match read {
+            Err(DecodeError::NoAnswer(error)) => return Err(error.to_string()),
+            Err(DecodeError::Rejected(rejection)) => Err(rejection),
+            Ok(read) => {
+                let silence = read.map(|(_, silence)| silence);
+                self.core.silence(&id, silence).map_err(|error| Rejection::new(Reason::BadValue, error))
+            }
+        };
+        if let Err(rejection) = noted {
+            // the newest record of an id counts: what it said before holds no more
+            let _ = self.core.silence(&id, None);
+            let (partition, offset) = (message.partition(), message.offset());
+            tracing::error!(partition, offset, %rejection, "a silence cannot be read: it silences nothing");
+            if is_new {
+                self.refuse(message, rejection.reason.name(), &rejection.message);
             }
         }
         if is_new {
@@ -192,6 +227,15 @@ impl Active {
         self.reasons.push(reason);
         self.letters.push(outputs::unreadable(&self.parts.configuration.topics, message, reason, text));
     }
+}
+
+/// For what the partition of a record waits.
+fn waits_for(message: &OwnedMessage, error: &str) -> String {
+    format!("offset {}: {error}", message.offset())
+}
+
+fn cannot_go_on(error: KafkaError) -> Lost {
+    Lost { error: error.to_string(), fenced: false, stays: false }
 }
 
 /// Reads the partitions of a topic behind the `known` ones, too, each from where `start` says.

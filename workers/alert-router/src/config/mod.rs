@@ -156,6 +156,11 @@ impl Settings for Configuration {
     }
 }
 
+/// The group of the default configuration.
+const DEFAULT_GROUP: &str = "recwatch.alert-router";
+/// The state topic of the default configuration: two groups with one state would take each other's.
+const DEFAULT_STATE: &str = "recwatch.internal.alert-router.state";
+
 impl Validate for Configuration {
     fn validate(&self, problems: &mut Problems) {
         let routing = self.routing(problems);
@@ -180,6 +185,10 @@ impl Validate for Configuration {
                 let key = format!("receivers.{}.topic", receiver.name);
                 problems.add(key, format!("{topic:?}"), format!("another topic than {other}"));
             }
+        }
+        if self.runtime.group != DEFAULT_GROUP && self.topics.state == DEFAULT_STATE {
+            let allowed = format!("a state topic of its own, since runtime.group is {:?}", self.runtime.group);
+            problems.add("topics.state", format!("{DEFAULT_STATE:?}"), allowed);
         }
         problems.within("runtime", &self.runtime);
         problems.within("kafka", &self.kafka);
@@ -228,6 +237,13 @@ mod tests {
         load::<Configuration>(Sources { file: Some(&path), ..Sources::of_defaults(&defaults) })
             .map(|loaded| loaded.settings)
             .map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn a_router_of_another_group_needs_a_state_topic_of_its_own() {
+        let problems = loaded("[runtime]\ngroup = \"team\"").unwrap_err();
+        assert!(problems.contains("topics.state"), "{problems}");
+        assert!(loaded("[runtime]\ngroup = \"team\"\n[topics]\nstate = \"team.state\"").is_ok());
     }
 
     #[test]

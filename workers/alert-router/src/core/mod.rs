@@ -119,10 +119,16 @@ impl Core {
     }
 
     /// Notes a silence, or that there is none of that id any more.
-    pub fn silence(&mut self, id: &str, silence: Option<Silence>) {
+    ///
+    /// # Errors
+    /// Where there are too many silences: this one silences nothing.
+    pub fn silence(&mut self, id: &str, silence: Option<Silence>) -> Result<(), String> {
         match silence {
             Some(silence) => self.silences.put(id, silence),
-            None => self.silences.remove(id),
+            None => {
+                self.silences.remove(id);
+                Ok(())
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use kafka::TopicId;
 use records::{Alert, DecodeError, SchemaLookup};
 use serde::Deserialize;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -18,7 +19,7 @@ use crate::routing::{Receiver, Routing};
 #[derive(Debug, Default)]
 pub struct Restore {
     counters: Option<Vec<u8>>,
-    offsets: BTreeMap<(String, i32), i64>,
+    offsets: BTreeMap<(String, i32), NextOffset>,
     alerts: BTreeMap<u64, Vec<u8>>,
     groups: BTreeMap<u32, Vec<u8>>,
     told: BTreeMap<(u32, u64), Vec<u8>>,
@@ -30,7 +31,7 @@ pub struct Restored {
     /// The core.
     pub core: Core,
     /// Next offsets by topic and partition.
-    pub offsets: BTreeMap<(String, i32), i64>,
+    pub offsets: BTreeMap<(String, i32), NextOffset>,
     /// Receivers that are not in the configuration any more, or are of another type, with how many alerts they believe to
     /// fire.
     pub forgotten: BTreeMap<String, usize>,
@@ -45,10 +46,30 @@ pub enum RestoreError {
     NoAnswer(String),
 }
 
-/// The value of [`Key::Offset`].
-#[must_use]
-pub fn offset_value(next: i64) -> Vec<u8> {
-    next.to_string().into_bytes()
+/// The value of [`Key::Offset`]: an offset means something in the topic of that id only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextOffset {
+    /// The next offset to read.
+    pub next: i64,
+    /// The topic's id, where it is known.
+    pub topic: Option<TopicId>,
+}
+
+impl NextOffset {
+    /// As it is written: `next` or `next;id`.
+    #[must_use]
+    pub fn value(&self) -> Vec<u8> {
+        match &self.topic {
+            Some(id) => format!("{};{id}", self.next).into_bytes(),
+            None => self.next.to_string().into_bytes(),
+        }
+    }
+
+    fn parse(value: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(value).ok()?;
+        let (next, id) = text.split_once(';').unwrap_or((text, ""));
+        Some(Self { next: next.parse().ok()?, topic: TopicId::parse(id) })
+    }
 }
 
 impl Restore {
@@ -63,7 +84,7 @@ impl Restore {
         match key {
             Key::Router => self.counters = value.map(<[u8]>::to_vec),
             Key::Offset(topic, partition) => {
-                let next = value.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+                let next = value.and_then(NextOffset::parse);
                 self.offsets.insert((topic, partition), next.ok_or_else(unreadable)?);
             }
             Key::Alert(id) => put(&mut self.alerts, id, value),

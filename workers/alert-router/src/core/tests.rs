@@ -354,13 +354,13 @@ fn silenced_alerts_are_told_when_the_silence_ends_and_ends_are_told_in_spite_of_
         created_by: String::new(),
         comment: String::new(),
     };
-    bench.core.silence("s", Some(silence(bench.now + 400_000)));
+    bench.core.silence("s", Some(silence(bench.now + 400_000))).unwrap();
     let _ = (bench.take(alert(1, "r", "warning", "a")), bench.take(alert(1, "r", "warning", "b")));
     assert_eq!(bench.delivered(30), [expected("firing", &[("b", "firing")])]);
     assert!(bench.delivered(300).is_empty());
     assert_eq!(bench.core.stats().suppressed, 1);
     assert_eq!(bench.delivered(300), [expected("firing", &[("a", "firing"), ("b", "firing")])]);
-    bench.core.silence("s", Some(silence(i64::MAX)));
+    bench.core.silence("s", Some(silence(i64::MAX))).unwrap();
     let _ = bench.take(over(alert(2, "r", "warning", "a")));
     assert_eq!(bench.delivered(300), [expected("firing", &[("a", "resolved"), ("b", "firing")])]);
 }

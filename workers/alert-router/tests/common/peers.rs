@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::map_response;
+use axum::response::Response;
 use axum::routing::{get, post};
 use records::{Alert, AvroRecord as _, Silence};
 use serde_json::{Value, json};
@@ -47,12 +50,12 @@ pub(crate) struct Peers {
 impl Peers {
     pub(crate) fn start() -> Self {
         let seen = Seen::default();
-        let routes = Router::new()
+        let registry = Router::new()
             .route("/schemas/ids/{id}", get(schema))
             .route("/config/{subject}", get(|| async { json!({"compatibilityLevel": "BACKWARD"}).to_string() }))
             .route("/subjects/{subject}/versions", post(|| async { json!({"id": 2}).to_string() }))
-            .route("/hook", post(hook))
-            .with_state(seen.clone());
+            .layer(map_response(as_registry));
+        let routes = registry.route("/hook", post(hook)).with_state(seen.clone());
         Self { url: serve(routes), seen }
     }
 
@@ -85,6 +88,12 @@ pub(crate) fn serve(routes: Router) -> String {
         });
     });
     url
+}
+
+/// Registries name the type of what they answer; another type is somebody else's page.
+async fn as_registry(mut response: Response) -> Response {
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/vnd.schemaregistry.v1+json"));
+    response
 }
 
 async fn schema(State(seen): State<Seen>, Path(id): Path<i32>) -> Result<String, (StatusCode, String)> {

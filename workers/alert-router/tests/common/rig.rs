@@ -62,6 +62,7 @@ impl Rig {
             url = "{url}"
             [http]
             listen = "127.0.0.1:{port}"
+            max_wait = "1s"
             "#,
             routes = self.routes,
             name = self.name,
@@ -156,6 +157,11 @@ impl Instance {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// Status and body of `/readyz`.
+    pub(crate) fn readyz(&self) -> (u16, String) {
+        eventually("an answer", DEADLINE, || fetch(&format!("{}/readyz", self.url)))
+    }
+
     /// SIGTERM; it has to end well.
     pub(crate) fn stop(self) {
         self.worker.terminate().unwrap();
@@ -166,6 +172,11 @@ impl Instance {
 
 /// The body of a `200`.
 pub(crate) fn get(url: &str) -> Option<String> {
+    fetch(url).filter(|(status, _)| *status == 200).map(|(_, body)| body)
+}
+
+/// Status and body of an answer.
+fn fetch(url: &str) -> Option<(u16, String)> {
     use std::io::{Read as _, Write as _};
     let (host, path) = url.strip_prefix("http://")?.split_once('/')?;
     let mut stream = std::net::TcpStream::connect(host).ok()?;
@@ -175,7 +186,7 @@ pub(crate) fn get(url: &str) -> Option<String> {
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
-    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
 pub(crate) fn firing(rule: &str, domain: &str, life: i64) -> Alert<'static> {

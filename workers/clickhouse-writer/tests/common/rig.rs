@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use clickhouse_writer::source::GROUP;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
@@ -61,7 +60,7 @@ impl Rig {
         static NUMBER: AtomicUsize = AtomicUsize::new(1);
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         // under the classic protocol it is the members' setting
-        stack::set_group_session(&stack().brokers(), GROUP, session).unwrap();
+        stack::set_group_session(&stack().brokers(), "recwatch.clickhouse-writer", session).unwrap();
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let registry_down = Arc::new(AtomicBool::new(false));
         let down = registry_down.clone();
@@ -110,6 +109,7 @@ impl Rig {
             url = "{}"
             [http]
             listen = "127.0.0.1:{http_port}"
+            max_wait = "2s"
             "#,
             stack().clickhouse_url(),
             self.database,
@@ -249,6 +249,11 @@ impl Instance {
         get(&format!("{}/readyz", self.url)).is_some()
     }
 
+    /// Status and body of `/readyz`.
+    pub(crate) fn readyz(&self) -> (u16, String) {
+        eventually("an answer", || fetch(&format!("{}/readyz", self.url)))
+    }
+
     /// SIGTERM; it has to end well.
     pub(crate) fn stop(self) {
         self.worker.terminate().unwrap();
@@ -271,6 +276,11 @@ pub(crate) fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> 
 
 /// The body of a `200`.
 fn get(url: &str) -> Option<String> {
+    fetch(url).filter(|(status, _)| *status == 200).map(|(_, body)| body)
+}
+
+/// Status and body of an answer.
+fn fetch(url: &str) -> Option<(u16, String)> {
     use std::io::{Read as _, Write as _};
     let (host, path) = url.strip_prefix("http://")?.split_once('/')?;
     let mut stream = std::net::TcpStream::connect(host).ok()?;
@@ -279,7 +289,7 @@ fn get(url: &str) -> Option<String> {
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
-    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
 fn schema(text: &str) -> Action {

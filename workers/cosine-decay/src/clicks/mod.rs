@@ -171,11 +171,11 @@ where
         let mut reader = Reader::new(bytes);
         reader.version(VERSION)?;
         let has_closed = reader.u64()? == 1;
-        restored.closed = Some(reader.i64()?).filter(|_| has_closed);
+        restored.closed = Some(reader.time()?).filter(|_| has_closed);
         restored.sessions.read(&mut reader)?;
         restored.sums = WindowSums::read(&mut reader)?;
         for _ in 0..reader.u64()? {
-            let end = reader.i64()?;
+            let end = reader.time()?;
             if restored.closed.is_some_and(|closed| end <= closed) {
                 return Err(damaged("a slide that is closed"));
             }

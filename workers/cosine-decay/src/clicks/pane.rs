@@ -102,7 +102,7 @@ impl Pane {
         let mut pane = Self::default();
         for _ in 0..reader.u64()? {
             let click = Click {
-                time: reader.i64()?,
+                time: reader.time()?,
                 lambda: f64::from_le_bytes(reader.array()?),
                 event_id: reader.text()?,
                 session_id: reader.text()?,

@@ -120,7 +120,7 @@ impl Sessions {
     pub(crate) fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
         for _ in 0..reader.u64()? {
             let (session_id, item_id) = (reader.text()?, reader.text()?);
-            if self.click(session_id, item_id, reader.i64()?).is_some() {
+            if self.click(session_id, item_id, reader.time()?).is_some() {
                 return Err(damaged("a session that comes twice"));
             }
         }

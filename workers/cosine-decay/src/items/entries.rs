@@ -71,7 +71,7 @@ impl Entries {
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, RestoreError> {
         let mut entries = Self::default();
         for _ in 0..reader.u64()? {
-            let (event_time, event_id) = (reader.i64()?, reader.text()?);
+            let (event_time, event_id) = (reader.time()?, reader.text()?);
             let (deletes, is_known) = (reader.u64()? == 1, reader.u64()? == 1);
             let counts_at = Some(reader.i64()?).filter(|_| is_known);
             if !entries.insert(event_time, event_id, deletes) {

@@ -131,7 +131,7 @@ impl Pane {
         let mut pane = Self::default();
         for _ in 0..reader.u64()? {
             let item = item_of(reader.text()?).ok_or_else(|| damaged("an unknown item"))?;
-            let (time, event_id) = (reader.i64()?, reader.text()?);
+            let (time, event_id) = (reader.time()?, reader.text()?);
             let about = (reader.text()?, reader.text()?);
             let vector: Vec<f32> =
                 components(reader.bytes()?)?.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();

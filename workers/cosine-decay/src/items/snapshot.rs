@@ -59,7 +59,7 @@ impl<S, E: RowEncoder> ItemsFold<S, E> {
     pub(super) fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
         reader.version(VERSION)?;
         let has_closed = reader.u64()? == 1;
-        self.closed = Some(reader.i64()?).filter(|_| has_closed);
+        self.closed = Some(reader.time()?).filter(|_| has_closed);
         for number in 0..reader.u64()? {
             let index = self.find_or_insert(reader.text()?);
             if self.slab.len() as u64 != number + 1 {
@@ -69,7 +69,7 @@ impl<S, E: RowEncoder> ItemsFold<S, E> {
         }
         self.sums = WindowSums::read(reader)?;
         for _ in 0..reader.u64()? {
-            let end = reader.i64()?;
+            let end = reader.time()?;
             let pane = Pane::read(reader, self.settings.vector_dimensions, |item_id| self.find(item_id))?;
             pane.iter().for_each(|(version, _)| self.slab[version.item].waiting += 1);
             if self.closed.is_some_and(|closed| end <= closed) || self.panes.insert(end, pane).is_some() {
@@ -83,7 +83,7 @@ impl<S, E: RowEncoder> ItemsFold<S, E> {
     fn read_item(&mut self, index: u32, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
         let item = &mut self.slab[index];
         if reader.u64()? == 1 {
-            item.since = Some(reader.i64()?);
+            item.since = Some(reader.time()?);
             let row = self.newest.row_mut(index);
             let components = components(reader.bytes()?)?;
             if components.len() != row.len() {

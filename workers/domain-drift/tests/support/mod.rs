@@ -71,7 +71,7 @@ impl RowEncoder for JsonRows {
             "window_start": row.window_start, "window_end": row.window_end, "kind": row.kind.name(),
             "sources": row.sources, "target": row.target, "n": distance.n, "m": distance.m, "w1": distance.w1,
             "max_sliced": distance.max_sliced, "w1_scaled": distance.w1_scaled, "noise_floor": distance.noise_floor,
-            "significant": distance.significant, "gamma_raw": coefficient.map(|c| c.raw),
+            "significant": distance.significant, "gamma_raw": coefficient.and_then(|c| c.raw),
             "gamma": coefficient.map(|c| c.gamma), "traffic_share": coefficient.map(|c| c.traffic_share),
             "sinkhorn": distance.sinkhorn, "out_of_range": distance.out_of_range, "revision": row.revision,
         });

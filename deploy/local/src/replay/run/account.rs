@@ -181,9 +181,9 @@ impl Run<'_> {
     /// ClickHouse does not answer, or a file cannot be written.
     pub fn export(&self, folder: &Path) -> Result<()> {
         let query = |statement: &str| self.stack.clickhouse_query(statement);
-        for topic in self.plan.workers.iter().flat_map(|worker| worker.row_topics).chain([&ALERTS]) {
-            self.progress.update("export", topic.table);
-            crate::export::table(&query, topic.table, &folder.join(format!("{}.ndjson", topic.table)))?;
+        for table in self.tables() {
+            self.progress.update("export", table);
+            crate::export::table(&query, table, &folder.join(format!("{table}.ndjson")))?;
         }
         let file = folder.join("summary.json");
         let mut json = serde_json::to_string_pretty(&self.summary)?;
@@ -191,6 +191,23 @@ impl Run<'_> {
         std::fs::write(&file, json).with_context(|| format!("{} cannot be written", file.display()))?;
         self.progress.done("export", &folder.display().to_string());
         Ok(())
+    }
+
+    /// Writes every table's stored rows, replaced ones included and equal ones once, to `<folder>/<table>.ndjson`.
+    ///
+    /// # Errors
+    /// ClickHouse does not answer, or a file cannot be written.
+    pub(crate) fn export_stored(&self, folder: &Path) -> Result<()> {
+        let query = |statement: &str| self.stack.clickhouse_query(statement);
+        for table in self.tables() {
+            crate::export::stored(&query, table, &folder.join(format!("{table}.ndjson")))?;
+        }
+        Ok(())
+    }
+
+    /// The tables that rows go to.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &'static str> {
+        self.plan.workers.iter().flat_map(|worker| worker.row_topics).chain([&ALERTS]).map(|topic| topic.table)
     }
 
     /// Copies the logs of all processes to `folder`.

@@ -17,13 +17,13 @@ use super::audit::RowAudit;
 use super::fleet::Fleet;
 use super::plan::Plan;
 use super::route_audit::RouteAudit;
-use super::settings::Addresses;
+use super::settings::{Addresses, configuration};
 use super::summary::Summary;
 use super::watermarks::{Counts, Watermarks};
 use crate::broker::Broker;
 use crate::publish::SchemaIds;
 use crate::recording::Content;
-use crate::{Components, Options, Profile, Progress, Stack, WorkerBinaries, build_workers};
+use crate::{Components, Exit, Options, Profile, Progress, Stack, Worker, WorkerBinaries, build_workers};
 use watch::Course;
 
 /// How long workers may stand still before the replay gives up on them, beside the time after which a partition is idle.
@@ -50,6 +50,54 @@ pub struct Run<'a> {
     watermarks: BTreeMap<(&'static str, Content), Watermarks>,
     audits: Vec<(&'static str, Vec<RowAudit>)>,
     route_audit: Option<RouteAudit>,
+    /// Where workers find the components, if not where they are.
+    worker_addresses: Option<Addresses>,
+}
+
+/// What whoever disturbs a run needs of it.
+pub(crate) struct Parts<'r> {
+    pub(crate) stack: &'r Stack,
+    pub(crate) fleet: &'r mut Fleet,
+    pub(crate) published: &'r mut BTreeMap<Content, u64>,
+    pub(crate) ids: &'r SchemaIds,
+    pub(crate) problems: &'r mut Vec<String>,
+    binaries: &'r WorkerBinaries,
+    plan: &'r Plan,
+    addresses: Addresses,
+}
+
+impl Parts<'_> {
+    /// Starts one more process of a worker, and does not wait until it is ready.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn start_instance(&mut self, worker: &str, name: &str) -> Result<()> {
+        let (protocol, addresses) = (self.plan.protocol, &self.addresses);
+        let mut arguments = self.plan.settings_of(worker);
+        arguments.push("--create-topics".to_owned());
+        self.fleet.start(self.binaries.path(worker)?, worker, name, arguments, |http| {
+            configuration(worker, name, protocol, http, addresses)
+        })
+    }
+
+    /// Runs a worker with its settings and an option that makes it do one thing and end.
+    ///
+    /// # Errors
+    /// It cannot be started, or does not end within the deadline.
+    pub(crate) fn run_once(
+        &self,
+        worker: &str,
+        option: &str,
+        environment: &[(String, String)],
+        deadline: Duration,
+    ) -> Result<Exit> {
+        let name = format!("{worker}{option}");
+        let configuration = configuration(worker, &name, self.plan.protocol, 0, &self.addresses);
+        let mut arguments = self.plan.settings_of(worker);
+        arguments.push(option.to_owned());
+        let (binary, directory) = (self.binaries.path(worker)?, self.stack.work_directory());
+        Worker::spawn_with(binary, &name, &configuration, &arguments, environment, &directory)?.wait(deadline)
+    }
 }
 
 impl<'a> Run<'a> {
@@ -68,15 +116,28 @@ impl<'a> Run<'a> {
     /// # Errors
     /// The plan cannot be run, or something cannot be built or started.
     pub fn prepare(plan: Plan, progress: &'a dyn Progress) -> Result<Self> {
+        let components = Components { clickhouse: plan.writer, ..Components::ALL };
+        let options = Options { components, load: plan.load, ..Options::default() };
+        let binaries = build_workers(&Profile::of_this_program()?, progress)?;
+        Self::prepare_on(plan, &options, binaries, progress)
+    }
+
+    /// The same on a stack with these options, with workers that are built already.
+    ///
+    /// # Errors
+    /// The plan cannot be run, or something cannot be started.
+    pub(crate) fn prepare_on(
+        plan: Plan,
+        options: &Options,
+        binaries: WorkerBinaries,
+        progress: &'a dyn Progress,
+    ) -> Result<Self> {
         let problems = plan.problems();
         if !problems.is_empty() {
             bail!("{}", problems.join("\n"));
         }
-        let binaries = build_workers(&Profile::of_this_program()?, progress)?;
         let paces = preparation::check_settings(&plan, &binaries)?;
-        let components = Components { clickhouse: plan.writer, ..Components::ALL };
-        let options = Options { components, load: plan.load, ..Options::default() };
-        let stack = Stack::start(&options, progress)?;
+        let stack = Stack::start(options, progress)?;
         let brokers = stack.brokers();
         let mut run = Self {
             broker: Broker::new(&brokers)?,
@@ -96,6 +157,7 @@ impl<'a> Run<'a> {
             watermarks: BTreeMap::new(),
             audits: Vec::new(),
             route_audit: None,
+            worker_addresses: None,
         };
         run.prepare_sources()?;
         Ok(run)
@@ -128,7 +190,29 @@ impl<'a> Run<'a> {
         instance.map(|instance| instance.http).with_context(|| format!("no {worker} was started"))
     }
 
+    /// Lets workers that are started from now on find the components at these addresses.
+    pub(crate) fn send_workers_to(&mut self, addresses: Addresses) {
+        self.worker_addresses = Some(addresses);
+    }
+
+    /// What it is made of.
+    pub(crate) fn parts(&mut self) -> Parts<'_> {
+        Parts {
+            addresses: self.addresses(),
+            binaries: &self.binaries,
+            plan: &self.plan,
+            stack: &self.stack,
+            fleet: &mut self.fleet,
+            published: &mut self.published,
+            ids: &self.ids,
+            problems: &mut self.summary.problems,
+        }
+    }
+
     fn addresses(&self) -> Addresses {
+        if let Some(addresses) = &self.worker_addresses {
+            return addresses.clone();
+        }
         Addresses {
             brokers: self.stack.brokers(),
             registry: self.stack.registry_url(),

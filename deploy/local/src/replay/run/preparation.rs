@@ -59,11 +59,7 @@ impl Run<'_> {
         }
         self.progress.update(STEP, "starting");
         for (worker, name) in self.plan.instance_names() {
-            let mut arguments = self.plan.settings_of(worker);
-            arguments.push("--create-topics".to_owned());
-            self.fleet.start(self.binaries.path(worker)?, worker, &name, arguments, |http| {
-                settings::configuration(worker, &name, protocol, http, &addresses)
-            })?;
+            self.parts().start_instance(worker, &name)?;
         }
         self.wait_until_ready()
     }

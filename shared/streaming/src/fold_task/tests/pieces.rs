@@ -12,8 +12,7 @@ fn in_pieces(pieces: usize) -> FoldTask<InPieces> {
 }
 
 fn try_to_process(task: &mut FoldTask<InPieces>, offset: i64, value: &str) -> Processed {
-    let record = Record { key: Some(b"k"), value: Some(value.as_bytes()), timestamp: TIMESTAMP, offset, headers: NONE };
-    task.process(&record).unwrap()
+    task.process(&record(offset, value), TIMESTAMP).unwrap()
 }
 
 #[test]
@@ -46,20 +45,20 @@ fn a_task_is_cut_where_it_stood_before_and_its_snapshot_waits() {
     let mut task = in_pieces(1);
     process(&mut task, 0, "1000,5");
     process(&mut task, 1, "1031,7");
-    let (id, reached) = (task.id(), task.reached());
+    let (id, reached) = (task.id, task.reached());
     let now = Instant::now();
     let mut slot = Slot::new(id, "amounts".into(), TOPICS.state, 1, now);
     slot.phase = Phase::Running(Box::new(task));
-    let semantics = Semantics { hash: 7, partitions: 1 };
-    let part = slot.cut(false, semantics).unwrap();
+    let semantics = || Semantics { hash: 7, partitions: 1, topic: None };
+    let part = slot.cut(false, semantics()).unwrap();
     let metadata = crate::metadata::CommitMetadata::parse(&part.metadata).unwrap();
     assert_eq!((part.offset, metadata.reached), (2, reached));
     assert!(slot.snapshot_due(Duration::ZERO, now).is_none());
-    assert!(slot.cut(false, semantics).is_none(), "there is no news of a window that is half closed");
+    assert!(slot.cut(false, semantics()).is_none(), "there is no news of a window that is half closed");
     while slot.task().unwrap().is_closing() {
         slot.task_mut().unwrap().advance();
     }
-    let part = slot.cut(false, semantics).unwrap();
+    let part = slot.cut(false, semantics()).unwrap();
     let metadata = crate::metadata::CommitMetadata::parse(&part.metadata).unwrap();
     assert_eq!(metadata.reached, Reached { closed: Some(1020), ..reached });
     assert!(slot.snapshot_due(Duration::ZERO, now).is_some());

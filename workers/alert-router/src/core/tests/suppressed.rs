@@ -23,7 +23,7 @@ fn closed(style: Style, seconds: i64) -> Bench {
     let _ = (bench.take(alert(1, "r", "warning", "a")), bench.take(alert(1, "r", "warning", "b")));
     let sent = bench.wait(30);
     bench.answer(&sent, Outcome::Delivered);
-    bench.core.silence("s", Some(silence(bench.now + seconds * 1000)));
+    bench.core.silence("s", Some(silence(bench.now + seconds * 1000))).unwrap();
     let _ = bench.take(over(alert(2, "r", "warning", "a")));
     bench
 }
@@ -35,7 +35,7 @@ fn an_alert_that_fires_on_after_its_group_was_told_to_be_over_is_told_again_when
         assert_eq!(bench.delivered(300), [expected("resolved", &[("a", "resolved")])]);
         if restarts {
             let _ = bench.restart(bench.core.routing().clone());
-            bench.core.silence("s", Some(silence(bench.now + 700_000)));
+            bench.core.silence("s", Some(silence(bench.now + 700_000))).unwrap();
         }
         assert!(bench.delivered(600).is_empty(), "it is silenced");
         assert_eq!(bench.delivered(300), [expected("firing", &[("b", "firing")])]);
@@ -106,7 +106,7 @@ fn a_group_of_which_only_a_full_list_is_told_is_over_when_all_others_are_silence
         let _ = bench.take(alert(1, "r", "warning", domain));
     }
     assert_eq!(bench.delivered(30).len(), 1);
-    bench.core.silence("s", Some(silence(bench.now + 1_000_000)));
+    bench.core.silence("s", Some(silence(bench.now + 1_000_000))).unwrap();
     for domain in ["a1", "a2", "a3"] {
         let _ = bench.take(over(alert(2, "r", "warning", domain)));
     }
