@@ -173,6 +173,10 @@ struct Maker {
 
 enum Fault {
     Changed(TopicChange),
+    /// A right is missing.
+    Forbidden {
+        error: String,
+    },
     Abort {
         error: String,
         refused: Option<Box<Refused>>,
@@ -212,6 +216,10 @@ impl Maker {
                 let _ = producer.abort();
                 return Outcome::Changed(change);
             }
+            Fault::Forbidden { error } => match producer.abort() {
+                Ok(()) => return Outcome::Aborted { error, stays: true },
+                Err(second) => (format!("{error}; then, aborting: {second}"), producer.is_fenced(&second)),
+            },
             Fault::Abort { error, refused } => match producer.abort() {
                 Ok(()) => return self.aborted(error, refused, job),
                 Err(second) => (format!("{error}; then, aborting: {second}"), producer.is_fenced(&second)),
@@ -278,8 +286,10 @@ impl Maker {
             }
         }
         producer.deliver();
-        confirmation.wait(ASK).map_err(|unconfirmed| match unconfirmed {
+        let given_up = || self.given_up.load(Ordering::Relaxed);
+        confirmation.wait_unless(ASK, given_up).map_err(|unconfirmed| match unconfirmed {
             Unconfirmed::Changed(change) => Fault::Changed(change),
+            Unconfirmed::Forbidden { .. } => Fault::Forbidden { error: unconfirmed.to_string() },
             Unconfirmed::NoAnswer(error) => Fault::Abort { error, refused: None },
         })?;
         let offsets = job.cut.offsets().map_err(|error| fault(producer, &error))?;

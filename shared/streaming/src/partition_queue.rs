@@ -6,6 +6,7 @@
 //! and the consumer is polled for everything else.
 #![expect(unsafe_code, reason = "a third of the processor time of reading a record, see the module")]
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
 use std::ops::ControlFlow;
@@ -58,7 +59,11 @@ enum Missing {
 }
 
 /// A message in librdkafka's memory.
-pub(crate) struct Fetched<'a>(&'a native::rd_kafka_message_t);
+pub(crate) struct Fetched<'a> {
+    message: &'a native::rd_kafka_message_t,
+    /// Most have none, and several ask: librdkafka would look each time.
+    has_no_headers: Cell<bool>,
+}
 
 impl PartitionQueue {
     /// From now on the partition's messages come through this queue alone; `None` where librdkafka knows no such partition.
@@ -96,7 +101,7 @@ impl PartitionQueue {
             // lifetime.
             let shown = unsafe { message.0.as_ref() };
             let error = RDKafkaErrorCode::from(shown.err);
-            let shown = if error == RDKafkaErrorCode::NoError { Ok(Fetched(shown)) } else { Err(error) };
+            let shown = if error == RDKafkaErrorCode::NoError { Ok(Fetched::new(shown)) } else { Err(error) };
             if let ControlFlow::Break(broken) = each(shown) {
                 self.batch.push_front(message);
                 return (count, Some(broken));
@@ -130,35 +135,45 @@ impl Drop for PartitionQueue {
 }
 
 impl<'a> Fetched<'a> {
+    fn new(message: &'a native::rd_kafka_message_t) -> Self {
+        Self { message, has_no_headers: Cell::new(false) }
+    }
+
     /// A message that rust-rdkafka gave: its own way to headers panics where a name is no UTF-8.
     pub(crate) fn of(message: &'a BorrowedMessage<'_>) -> Self {
         // SAFETY: the pointer is never null, and what it points to lives and stays as it is while the message is borrowed.
-        Self(unsafe { &*message.ptr() })
+        Self::new(unsafe { &*message.ptr() })
     }
 
     /// The message as operators see it.
     pub(crate) fn record(&self) -> Record<'_> {
         let mut kind = native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message lives for 'a.
-        let timestamp = unsafe { native::rd_kafka_message_timestamp(self.0, &raw mut kind) };
+        let timestamp = unsafe { native::rd_kafka_message_timestamp(self.message, &raw mut kind) };
         let is_there = kind != native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         Record {
-            key: self.bytes(self.0.key, self.0.key_len),
-            value: self.bytes(self.0.payload, self.0.len),
+            key: self.bytes(self.message.key, self.message.key_len),
+            value: self.bytes(self.message.payload, self.message.len),
             timestamp: Some(timestamp).filter(|timestamp| is_there && is_timestamp(timestamp)),
-            offset: self.0.offset,
+            offset: self.message.offset,
             headers: self,
         }
     }
 
     /// The message's headers, taken apart with the first call; where it has none, that costs next to nothing.
     fn native_headers(&self) -> Result<NonNull<native::rd_kafka_headers_t>, Missing> {
+        if self.has_no_headers.get() {
+            return Err(Missing::None);
+        }
         let mut found = ptr::null_mut();
         // SAFETY: the message lives, and its headers live with it.
-        let error = unsafe { native::rd_kafka_message_headers(self.0, &raw mut found) };
+        let error = unsafe { native::rd_kafka_message_headers(self.message, &raw mut found) };
         match (error, NonNull::new(found)) {
             (native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR, Some(found)) => Ok(found),
-            (native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__NOENT, _) => Err(Missing::None),
+            (native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__NOENT, _) => {
+                self.has_no_headers.set(true);
+                Err(Missing::None)
+            }
             _ => Err(Missing::Unreadable),
         }
     }

@@ -151,7 +151,7 @@ impl Restoration {
             Stage::Begin => {
                 readers.confirm(worker).map_err(|unconfirmed| match unconfirmed {
                     Unconfirmed::Changed(change) => RestoreFailure::Changed(change),
-                    unconfirmed @ Unconfirmed::NoAnswer(_) => RestoreFailure::Unsettled(unconfirmed.to_string()),
+                    unconfirmed => RestoreFailure::Unsettled(unconfirmed.to_string()),
                 })?;
                 let committed = match readers.committed_offset(&self.input_topic, partition)? {
                     Some((offset, metadata)) => {

@@ -202,11 +202,8 @@ impl Runtime {
         let done = Arc::new(AtomicBool::new(false));
         let (watching, watcher, ended) = (self.worker.clone(), self.watcher, done.clone());
         let watch = std::thread::Builder::new().name("topics".to_owned()).spawn(move || {
-            let change = watcher.run(|| ended.load(Ordering::Relaxed));
-            if change.is_some() {
-                watching.stop.store(true, Ordering::Relaxed);
-            }
-            change
+            let _stops = StopsWorker(&watching);
+            watcher.run(|| ended.load(Ordering::Relaxed))
         })?;
         let (board_worker, heard) = (self.worker.clone(), instance.clone());
         let board = std::thread::Builder::new().name("watermarks".to_owned()).spawn(move || {

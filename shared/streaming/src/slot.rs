@@ -232,6 +232,10 @@ impl Slot {
         self.idleness.seen_watermark = restored.task.watermark();
         self.first_watermark = None;
         self.counted = restored.task.counts().cloned();
+        if let (Some(counted), Some(lost)) = (&mut self.counted, restored.lost) {
+            // the gap was found by this process: the metric is still to have it
+            counted.lost = counted.lost.saturating_sub(lost.count());
+        }
         let refused = self.counted.as_ref().map_or(0, |counts| counts.refused_times.future());
         self.future_warnings = WarningLimit::after(refused);
         self.phase = Phase::Running(restored.task);

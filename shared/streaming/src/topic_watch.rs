@@ -42,6 +42,12 @@ pub(crate) enum Unconfirmed {
     /// One is another one.
     #[error("{0}")]
     Changed(TopicChange),
+    /// This user may not see one any more: only a person can change that.
+    #[error("topic {topic} may not be described any more (TopicAuthorizationFailed): grant Describe on it")]
+    Forbidden {
+        /// Its name.
+        topic: String,
+    },
     /// Not known; ask again.
     #[error("whether the topics are still the same is not known: {0}")]
     NoAnswer(String),
@@ -55,7 +61,7 @@ struct Watch {
 
 impl Watch {
     fn judge(&mut self, described: &Described, now: Instant) -> Result<(), Unconfirmed> {
-        let Some(change) = self.first_change(described).map_err(Unconfirmed::NoAnswer)? else {
+        let Some(change) = self.first_change(described)? else {
             self.suspected = None;
             return Ok(());
         };
@@ -71,7 +77,7 @@ impl Watch {
         Err(Unconfirmed::NoAnswer(format!("{change}, as it seems")))
     }
 
-    fn first_change(&self, described: &Described) -> Result<Option<TopicChange>, String> {
+    fn first_change(&self, described: &Described) -> Result<Option<TopicChange>, Unconfirmed> {
         for (name, watched) in &self.topics {
             let now = described.get(name);
             let change = match watched {
@@ -85,7 +91,10 @@ impl Watch {
             match change {
                 Ok(None) => {}
                 Ok(change) => return Ok(change),
-                Err(code) => return Err(format!("{name}: {code}")),
+                Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                    return Err(Unconfirmed::Forbidden { topic: name.clone() });
+                }
+                Err(code) => return Err(Unconfirmed::NoAnswer(format!("{name}: {code}"))),
             }
         }
         Ok(None)
@@ -117,13 +126,24 @@ pub(crate) struct Confirmation {
 impl Confirmation {
     /// Waits for it.
     pub(crate) fn wait(&self, limit: Duration) -> Answer {
-        match self.answer.recv_timeout(limit) {
-            Ok(answer) => answer,
-            Err(error) => Err(match (self.change.get(), error) {
+        self.wait_unless(limit, || false)
+    }
+
+    /// Waits for it, and for little longer than until `is_over` holds.
+    pub(crate) fn wait_unless(&self, limit: Duration, is_over: impl Fn() -> bool) -> Answer {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let error = match self.answer.recv_timeout(left.min(AGAIN)) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Timeout) if left > AGAIN && !is_over() => continue,
+                Err(error) => error,
+            };
+            return Err(match (self.change.get(), error) {
                 (Some(change), _) => Unconfirmed::Changed(change.clone()),
                 (None, RecvTimeoutError::Timeout) => Unconfirmed::NoAnswer(format!("no answer within {limit:?}")),
                 (None, RecvTimeoutError::Disconnected) => Unconfirmed::NoAnswer("nobody asks any more".to_owned()),
-            }),
+            });
         }
     }
 }
@@ -239,6 +259,22 @@ mod tests {
         assert!(watch.judge(&without, start).is_err());
         let deleted = TopicChange::Deleted { topic: "out".to_owned() };
         assert_eq!(watch.judge(&without, start + SURE_DELETED), Err(Unconfirmed::Changed(deleted)));
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_named_and_an_answer_that_does_not_come_is_waited_for_until_it_is_over() {
+        let (mut watch, start) = (watch(), Instant::now());
+        let forbidden = watch.judge(&described(Err(RDKafkaErrorCode::TopicAuthorizationFailed), "x"), start);
+        assert_eq!(forbidden, Err(Unconfirmed::Forbidden { topic: "in".to_owned() }));
+
+        let (ask, answer) = bounded(1);
+        let confirmation = Confirmation { answer, change: Arc::new(OnceLock::new()) };
+        let long = Duration::from_secs(3_600);
+        assert!(matches!(confirmation.wait_unless(long, || true), Err(Unconfirmed::NoAnswer(_))));
+        ask.send(forbidden.clone()).unwrap();
+        assert_eq!(confirmation.wait(long), forbidden);
+        drop(ask);
+        assert!(matches!(confirmation.wait(long), Err(Unconfirmed::NoAnswer(_))), "who asks is gone");
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! The topics that a worker needs: checked at start, created where allowed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use kafka::{TopicChange, TopicIdentity, describe_topics};
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::config::RuntimeConfig;
 use crate::kafka::{ASK, ASK_AT_START, topic_settings};
@@ -127,6 +128,8 @@ impl Broker {
         kafka: &ClientConfig,
         topics: impl IntoIterator<Item = &'a str>,
     ) -> anyhow::Result<BTreeMap<String, TopicIdentity>> {
+        // each once: librdkafka refuses to ask twice
+        let topics: BTreeSet<&str> = topics.into_iter().collect();
         let topics: Vec<&str> = topics.into_iter().collect();
         let brokers = kafka.get("bootstrap.servers").unwrap_or_default();
         let described = describe_topics(self.consumer.client(), &topics, ASK_AT_START)
@@ -144,6 +147,28 @@ impl Broker {
             }
         }
         if problems.is_empty() { Ok(existing) } else { bail!("{}", problems.join("; ")) }
+    }
+
+    /// Whether a group has committed an offset of a topic.
+    fn has_read(&self, kafka: &ClientConfig, group: &str, topic: &str, partitions: i32) -> anyhow::Result<bool> {
+        let mut config = kafka.clone();
+        let consumer: BaseConsumer =
+            config.set("group.id", group).create().context("the Kafka client cannot be made")?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(topic, 0, partitions - 1);
+        let deadline = Instant::now() + ASK_AT_START;
+        let committed = loop {
+            match consumer.committed_offsets(list.clone(), ASK_AT_START) {
+                Ok(committed) => break committed,
+                Err(error) if no_coordinator_yet(&error) && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(error) => {
+                    return Err(error).with_context(|| format!("the offsets of the group {group} cannot be asked for"));
+                }
+            }
+        };
+        Ok(committed.elements().iter().any(|element| matches!(element.offset(), Offset::Offset(_))))
     }
 
     pub(crate) fn create(&self, topics: &[Needed], replication: i32) -> anyhow::Result<()> {
@@ -206,6 +231,9 @@ fn checked(topology: &Topology, config: &RuntimeConfig, kafka: &ClientConfig, cr
     let names = || needed.iter().map(|topic| topic.name.as_str());
     existing.extend(broker.existing(kafka, names())?);
     let missing: Vec<Needed> = needed.iter().filter(|topic| !existing.contains_key(&topic.name)).cloned().collect();
+    if let Some(change) = lost_state(topology, &broker, kafka, &existing)? {
+        bail!(way_out::of(topology, &change));
+    }
     if !missing.is_empty() && create {
         broker.create(&missing, config.replication_factor)?;
         let deadline = Instant::now() + ASK_AT_START;
@@ -262,6 +290,32 @@ fn checked(topology: &Topology, config: &RuntimeConfig, kafka: &ClientConfig, cr
     let limit = |topic: &String| limit_of(settings.get(topic)?);
     let topic_limits = topology.topics().iter().map(|topic| limit(topic).unwrap_or(largest).min(largest)).collect();
     Ok(Found { pipelines: sizes, topic_limits, identities: existing })
+}
+
+/// Whether the group's coordinator is just coming, or moves.
+fn no_coordinator_yet(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    let passes = [Code::NotCoordinator, Code::CoordinatorNotAvailable, Code::CoordinatorLoadInProgress];
+    error.rdkafka_error_code().is_some_and(|code| passes.contains(&code))
+}
+
+/// An internal topic that is missing though the group has read a source: a part of the state is gone, and an empty topic in
+/// its place would be taken for it.
+fn lost_state(
+    topology: &Topology,
+    broker: &Broker,
+    kafka: &ClientConfig,
+    existing: &BTreeMap<String, TopicIdentity>,
+) -> anyhow::Result<Option<TopicChange>> {
+    for (pipeline, source) in topology.pipelines.iter().enumerate() {
+        let internal = topology.internal_topics_of(pipeline);
+        let Some(missing) = internal.into_iter().find(|topic| !existing.contains_key(topic)) else { continue };
+        let partitions = existing.get(&source.source_topic).map_or(0, |topic| topic.partitions);
+        if partitions > 0 && broker.has_read(kafka, &topology.deployment().group(), &source.source_topic, partitions)? {
+            return Ok(Some(TopicChange::Deleted { topic: missing }));
+        }
+    }
+    Ok(None)
 }
 
 fn limit_of(settings: &BTreeMap<String, String>) -> Option<usize> {

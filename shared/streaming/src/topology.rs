@@ -200,6 +200,12 @@ impl Topology {
         topics
     }
 
+    /// The internal topics of one pipeline.
+    pub(crate) fn internal_topics_of(&self, pipeline: usize) -> Vec<String> {
+        let count = if self.pipelines[pipeline].feeds { 5 } else { 4 };
+        INTERNAL_TOPICS[..count].iter().map(|what| self.internal_topic(pipeline, what)).collect()
+    }
+
     pub(crate) fn late_index(&self) -> u16 {
         self.outputs.len() as u16
     }

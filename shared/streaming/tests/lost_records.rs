@@ -61,6 +61,7 @@ fn a_stopped_worker_that_retention_has_overtaken_names_the_gap_and_goes_on_behin
     let instance = start(&worker, &source, toy::config("only"), SKIPPING);
     produce(&source, [event(1_200)]);
     wait_for(&worker, &source, 16, 1_180);
+    eventually("the metric has them", DEADLINE, || instance.metric("records_lost_total").filter(|lost| *lost == 5.0));
     instance.stop().unwrap();
     assert_eq!(lost(&worker, &source), 5);
     // the state is kept: 1,000 to 1,009 are in, 1,010 to 1,014 are gone, 1,015 to 1,019 follow
@@ -78,7 +79,9 @@ fn a_snapshot_that_is_older_than_the_gap_is_kept_and_closed_windows_stay_as_they
     let instance = Instance::with_threads(1, topology(&worker, &source), config.clone());
     produce(&source, (0..100).map(|second| event(1_000 + second)));
     wait_for(&worker, &source, 100, 1_080);
-    let before = rows(&worker);
+    let first: Vec<(String, i64, i64)> = (1_000..1_100).map(|time| ("k".to_owned(), time, 1)).collect();
+    let before = toy::batch(&first, 1_080);
+    eventually("their rows are there to be read", DEADLINE, || (rows(&worker) == before).then_some(()));
     // it dies without a snapshot of where it stood: the only one is of the beginning
     produce(&source, [Outgoing::new("k", format!("1100,{}", toy::BUG))]);
     instance.end().unwrap_err();

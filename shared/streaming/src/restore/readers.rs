@@ -98,6 +98,7 @@ impl<'a> Readers<'a> {
         let result = loop {
             match self.committed.poll(Duration::from_millis(50)) {
                 Some(Ok(message)) => {
+                    silence = Instant::now();
                     if message.partition() != partition || message.topic() != topic {
                         continue;
                     }
@@ -108,7 +109,6 @@ impl<'a> Readers<'a> {
                     }
                     count += 1;
                     if count.is_multiple_of(STOP_CHECK) {
-                        silence = Instant::now();
                         self.heartbeat.turn(silence, "reading a partition");
                         if is_over() {
                             break Ok(Read::Interrupted);

@@ -8,6 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::Producer as _;
 
 use crate::common::{DEADLINE, at, client_config, create_topic, unique, wait_until};
 use crate::producing::{begin, producer};
@@ -30,7 +31,11 @@ fn write(topic: &str, payloads: &[&str]) {
     let writer = producer(&unique("writer"), DEADLINE);
     wait_until("the topic takes records", || {
         begin(&writer, topic, payloads);
-        rdkafka::producer::Producer::commit_transaction(&writer, DEADLINE).is_ok()
+        let done = writer.commit_transaction(DEADLINE).is_ok();
+        if !done {
+            writer.abort_transaction(DEADLINE).expect("the next attempt may begin");
+        }
+        done
     });
 }
 
