@@ -146,16 +146,16 @@ fn read_one(reader: &mut Reader<'_>) -> Result<Series, RestoreError> {
             }
             let refreshed = (reader.u64()? == 1, reader.i64()?);
             window.refreshed = refreshed.0.then_some(refreshed.1);
-            let quantiles = (reader.u64()? == 1, [float(reader)?, float(reader)?, float(reader)?]);
+            let quantiles = (reader.u64()? == 1, [reader.float()?, reader.float()?, reader.float()?]);
             window.quantiles = quantiles.0.then_some(quantiles.1);
             Past::Window(window)
         }
         2 => {
             let values = VecDeque::from(read_values(reader)?);
-            let (c, count) = (float(reader)?, reader.u64()?);
+            let (c, count) = (reader.float()?, reader.u64()?);
             let mut largest = Vec::new();
             for _ in 0..reader.u64()? {
-                largest.push(float(reader)?);
+                largest.push(reader.float()?);
             }
             let history = UpperTail::from_parts(largest, count).ok_or_else(|| damaged("a tail that is none"))?;
             Past::Cusum(Box::new(Cusum { values, c, history }))
@@ -176,8 +176,8 @@ fn read_firing(reader: &mut Reader<'_>) -> Result<Firing, RestoreError> {
         attribution.push(Attribution {
             dimensions: reader.text()?.to_owned(),
             values: reader.text()?.to_owned(),
-            share: float(reader)?,
-            entropy: float(reader)?,
+            share: reader.float()?,
+            entropy: reader.float()?,
         });
     }
     Ok(Firing { started_at, sequence, sent_at, attribution })
@@ -200,16 +200,11 @@ fn read_values(reader: &mut Reader<'_>) -> Result<Vec<(i64, f64)>, RestoreError>
     for at in 0..reader.u64()? {
         let time = before.checked_add(reader.i64()?).filter(|time| at == 0 || *time >= before);
         before = time.ok_or_else(|| damaged("times that are not ascending"))?;
-        values.push((before, float(reader)?));
+        values.push((before, reader.float()?));
     }
     Ok(values)
 }
 
 fn put_float(into: &mut Vec<u8>, value: f64) {
     into.extend_from_slice(&value.to_le_bytes());
-}
-
-fn float(reader: &mut Reader<'_>) -> Result<f64, RestoreError> {
-    let value = f64::from_le_bytes(reader.array()?);
-    if value.is_finite() { Ok(value) } else { Err(damaged("a number that is none")) }
 }

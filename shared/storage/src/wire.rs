@@ -168,6 +168,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a finite number.
+    ///
+    /// # Errors
+    /// Where the bytes are none.
+    pub fn float(&mut self) -> Result<f64, RestoreError> {
+        let value = f64::from_le_bytes(self.array()?);
+        if value.is_finite() { Ok(value) } else { Err(damaged("a number that is none")) }
+    }
+
     /// Reads a fixed number of bytes.
     ///
     /// # Errors

@@ -159,6 +159,16 @@ fn damaged_snapshots_are_refused() {
     }
     fold.restore(&bytes).unwrap();
     assert_eq!(fold.size().keys, 1);
+
+    // the decay of the click that waits: what no configuration can be
+    let lambda = default_settings().decay.lambda.to_le_bytes();
+    let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(&lambda)).collect();
+    assert_eq!(places.len(), 1);
+    for wrong in [f64::NAN, f64::INFINITY, -1.0] {
+        let mut damaged = bytes.clone();
+        damaged[places[0]..places[0] + 8].copy_from_slice(&wrong.to_le_bytes());
+        assert!(fold.restore(&damaged).is_err(), "{wrong}");
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -172,14 +172,14 @@ where
         reader.version(VERSION)?;
         let has_closed = reader.u64()? == 1;
         restored.closed = Some(reader.time()?).filter(|_| has_closed);
-        restored.sessions.read(&mut reader)?;
+        restored.sessions.read(&mut reader, restored.closed)?;
         restored.sums = WindowSums::read(&mut reader)?;
         for _ in 0..reader.u64()? {
             let end = reader.time()?;
             if restored.closed.is_some_and(|closed| end <= closed) {
                 return Err(damaged("a slide that is closed"));
             }
-            restored.panes.insert(end, Pane::read(&mut reader)?);
+            restored.panes.insert(end, Pane::read(&mut reader, self.settings.windows, end)?);
         }
         restored.examples = Examples::read(&mut reader)?;
         reader.finish()?;

@@ -1,7 +1,8 @@
 //! Clicks that wait for the end of their slide.
 
-use storage::wire::{self, Reader};
+use storage::wire::{self, Reader, damaged};
 use streaming::operator::RestoreError;
+use streaming::window::Windows;
 
 /// The clicks of one slide. Their texts lie in one arena and the keys of their groups in another, so that taking one in
 /// allocates nothing.
@@ -98,17 +99,23 @@ impl Pane {
         }
     }
 
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, RestoreError> {
+    pub(crate) fn read(reader: &mut Reader<'_>, windows: Windows, end: i64) -> Result<Self, RestoreError> {
         let mut pane = Self::default();
         for _ in 0..reader.u64()? {
             let click = Click {
                 time: reader.time()?,
-                lambda: f64::from_le_bytes(reader.array()?),
+                lambda: reader.float()?,
                 event_id: reader.text()?,
                 session_id: reader.text()?,
                 item_id: reader.text()?,
                 group: reader.bytes()?,
             };
+            if windows.pane_end(click.time) != end {
+                return Err(damaged("a click of another slide"));
+            }
+            if click.lambda < 0.0 {
+                return Err(damaged("a negative decay"));
+            }
             pane.push(&click);
         }
         Ok(pane)

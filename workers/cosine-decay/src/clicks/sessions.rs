@@ -117,10 +117,13 @@ impl Sessions {
     }
 
     /// Reads what [`write`](Self::write) has written, into an empty one.
-    pub(crate) fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
+    pub(crate) fn read(&mut self, reader: &mut Reader<'_>, closed: Option<i64>) -> Result<(), RestoreError> {
         for _ in 0..reader.u64()? {
-            let (session_id, item_id) = (reader.text()?, reader.text()?);
-            if self.click(session_id, item_id, reader.time()?).is_some() {
+            let (session_id, item_id, time) = (reader.text()?, reader.text()?, reader.time()?);
+            if closed.is_none_or(|closed| time > closed) {
+                return Err(damaged("a session of a slide that is not closed"));
+            }
+            if self.click(session_id, item_id, time).is_some() {
                 return Err(damaged("a session that comes twice"));
             }
         }

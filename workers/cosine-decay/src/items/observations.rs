@@ -47,7 +47,7 @@ impl Observations {
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, RestoreError> {
         let (count, asked) = (reader.u64()?, reader.u64()? == 1);
-        let newest = (0..reader.u64()?).map(|_| Ok(f64::from_le_bytes(reader.array()?)));
+        let newest = (0..reader.u64()?).map(|_| reader.float());
         Ok(Self { count, asked, newest: newest.collect::<Result<_, RestoreError>>()? })
     }
 }
