@@ -394,81 +394,25 @@ proptest! {
     }
 }
 
-/// Event times of all that there are, the ends often.
-fn any_event_time() -> impl Strategy<Value = i64> {
-    let (first, last) = records::EVENT_TIMES.into_inner();
-    prop_oneof![first..=last, first..first + 2_000, last - 2_000..=last]
+fn small_fold() -> ClicksFold<NoClicks> {
+    let windows = Windows::new(300, 100).unwrap();
+    ClicksFold::new(&Settings { windows, session_gap: 250, ..default_settings() })
 }
 
-/// Watermarks of all that can be, the ends often.
-fn any_watermark() -> impl Strategy<Value = i64> {
-    prop_oneof![4 => any_event_time(), 1 => any::<i64>(), 1 => Just(i64::MIN), 1 => Just(i64::MAX)]
+fn apply(fold: &mut ClicksFold<NoClicks>, at: usize, time: i64) {
+    fold.apply(&&click("s", time, &at.to_string(), ["east", "north"][at % 2]), &mut FoldOutput::new(1));
 }
 
 proptest! {
-    /// Each end lies above the one before, and there are no more than the held panes are in windows: a watermark can jump over
-    /// centuries, and to the end of all times.
     #[test]
-    fn closing_makes_progress_at_all_times(steps in prop::collection::vec((any_event_time(), any_watermark()), 1..40)) {
+    fn closing_makes_progress_at_all_times(steps in fold_tests::any_steps()) {
         let windows = Windows::new(300, 100).unwrap();
-        let (settings, table) = (Settings { windows, session_gap: 250, ..default_settings() }, three_items());
-        let (mut fold, mut after, mut closes) = (ClicksFold::<NoClicks>::new(&settings), i64::MIN, 0);
-        for (applied, (time, watermark)) in (1..).zip(steps) {
-            if time > after {
-                let item = ["east", "north"][applied % 2];
-                fold.apply(&&click("s", time, &applied.to_string(), item), &mut FoldOutput::new(1));
-            }
-            let target = windows.floor(watermark);
-            while let Some(end) = fold.next_end(after).filter(|end| *end <= target && after < i64::MAX) {
-                prop_assert!(end > after, "{} behind {}", end, after);
-                fold.close(end, &table, &mut FoldOutput::new(1));
-                (after, closes) = (end, closes + 1);
-                // the end at which its session expires besides
-                prop_assert!(closes <= applied * (3 + 3), "{} ends closed for {} events", closes, applied);
-            }
-            after = after.max(target);
-        }
+        // the end at which its session expires besides
+        fold_tests::closing_makes_progress(small_fold(), &three_items(), windows, 3 + 3, steps, apply)?;
     }
-}
 
-proptest! {
-    /// Whatever a state topic holds: bytes that are no snapshot are an error, and those that are one can be gone on with.
     #[test]
-    fn damaged_snapshots_are_refused_or_gone_on_with_and_nothing_panics(
-        times in prop::collection::vec(0_i64..2_000, 0..20),
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
-        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
-    ) {
-        let settings = Settings { windows: Windows::new(300, 100).unwrap(), session_gap: 250, ..default_settings() };
-        let mut fold = ClicksFold::<NoClicks>::new(&settings);
-        let mut closed = i64::MIN;
-        for (at, time) in times.iter().enumerate() {
-            if *time <= closed {
-                continue;
-            }
-            fold.apply(&&click("s", *time, &at.to_string(), ["east", "north"][at % 2]), &mut FoldOutput::new(1));
-            if at == times.len() / 2
-                && let Some(end) = fold.next_end(i64::MIN)
-            {
-                closed = end;
-                fold.close(end, &three_items(), &mut FoldOutput::new(1));
-            }
-        }
-        let mut bytes = Vec::new();
-        fold.snapshot(&mut bytes);
-        for (place, byte) in changes {
-            let place = place.index(bytes.len());
-            bytes[place] = byte;
-        }
-        bytes.truncate(cut.map_or(bytes.len(), |cut| cut.index(bytes.len())));
-        let mut restored = ClicksFold::<NoClicks>::new(&settings);
-        if restored.restore(&bytes).is_ok() {
-            let (mut after, mut closes) = (i64::MIN, 0);
-            while let Some(end) = restored.next_end(after).filter(|_| closes < 100) {
-                prop_assert!(end > after);
-                restored.close(end, &three_items(), &mut FoldOutput::new(1));
-                (after, closes) = (end, closes + 1);
-            }
-        }
+    fn damaged_snapshots_are_refused_or_gone_on_with_and_nothing_panics(damage in fold_tests::any_damage()) {
+        fold_tests::damaged_snapshots_are_refused_or_gone_on_with(small_fold, &three_items(), damage, apply)?;
     }
 }

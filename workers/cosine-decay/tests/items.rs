@@ -8,7 +8,7 @@ use cosine_decay::items::ItemsFold;
 use cosine_decay::settings::{Retraining, Settings};
 use proptest::prelude::*;
 use serde_json::Value;
-use streaming::operator::{Closing, Fold, Table};
+use streaming::operator::{Fold, Table};
 use streaming::output::FoldOutput;
 use streaming::window::Windows;
 use support::{HOUR, Items, JsonRows, NoVersions, Version, default_settings};
@@ -373,88 +373,30 @@ proptest! {
     }
 }
 
-/// Event times of all that there are, the ends often.
-fn any_event_time() -> impl Strategy<Value = i64> {
-    let (first, last) = records::EVENT_TIMES.into_inner();
-    prop_oneof![first..=last, first..first + 2_000, last - 2_000..=last]
+fn small_settings() -> Settings {
+    Settings { rate_windows: Windows::new(300, 100).unwrap(), retraining: None, ..default_settings() }
 }
 
-/// Watermarks of all that can be, the ends often.
-fn any_watermark() -> impl Strategy<Value = i64> {
-    prop_oneof![4 => any_event_time(), 1 => any::<i64>(), 1 => Just(i64::MIN), 1 => Just(i64::MAX)]
+type SmallFold = ItemsFold<NoVersions, JsonRows>;
+
+fn small_fold() -> SmallFold {
+    ItemsFold::new(&small_settings(), JsonRows)
+}
+
+fn apply(fold: &mut SmallFold, at: usize, time: i64) {
+    fold.apply(&&version(["a", "b"][at % 2], time, &at.to_string(), &[1.0, 2.0]), &mut FoldOutput::new(1));
 }
 
 proptest! {
-    /// Each end lies above the one before, and there are no more than the held panes are in windows: a watermark can jump over
-    /// centuries, and to the end of all times.
     #[test]
-    fn closing_makes_progress_at_all_times(steps in prop::collection::vec((any_event_time(), any_watermark()), 1..40)) {
-        let rate_windows = Windows::new(300, 100).unwrap();
-        let settings = Settings { rate_windows, retraining: None, ..default_settings() };
-        let table = Items::new(settings.clone(), 1, 1).table;
-        let mut fold = ItemsFold::<NoVersions, JsonRows>::new(&settings, JsonRows);
-        let (mut after, mut closes) = (i64::MIN, 0);
-        for (applied, (time, watermark)) in (1..).zip(steps) {
-            if time > after {
-                let item = ["a", "b"][applied % 2];
-                fold.apply(&&version(item, time, &applied.to_string(), &[1.0, 2.0]), &mut FoldOutput::new(1));
-            }
-            let target = rate_windows.floor(watermark);
-            while let Some(end) = fold.next_end(after).filter(|end| *end <= target && after < i64::MAX) {
-                prop_assert!(end > after, "{} behind {}", end, after);
-                let mut out = FoldOutput::new(1);
-                fold.close(end, &table, &mut out);
-                while fold.go_on_closing(end, &table, &mut out) == Closing::Unfinished {}
-                (after, closes) = (end, closes + 1);
-                prop_assert!(closes <= applied * (3 + 2), "{} ends closed for {} events", closes, applied);
-            }
-            after = after.max(target);
-        }
+    fn closing_makes_progress_at_all_times(steps in fold_tests::any_steps()) {
+        let table = Items::new(small_settings(), 1, 1).table;
+        fold_tests::closing_makes_progress(small_fold(), &table, small_settings().rate_windows, 3 + 2, steps, apply)?;
     }
-}
 
-proptest! {
-    /// Whatever a state topic holds: bytes that are no snapshot are an error, and those that are one can be gone on with.
     #[test]
-    fn damaged_snapshots_are_refused_or_gone_on_with_and_nothing_panics(
-        times in prop::collection::vec(0_i64..2_000, 0..20),
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
-        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
-    ) {
-        let settings = Settings { rate_windows: Windows::new(300, 100).unwrap(), retraining: None, ..default_settings() };
-        let mut fold = ItemsFold::<NoVersions, JsonRows>::new(&settings, JsonRows);
-        let mut closed = i64::MIN;
-        for (at, time) in times.iter().enumerate() {
-            if *time <= closed {
-                continue;
-            }
-            fold.apply(&&version(["a", "b"][at % 2], *time, &at.to_string(), &[1.0, 2.0]), &mut FoldOutput::new(1));
-            if at == times.len() / 2
-                && let Some(end) = fold.next_end(i64::MIN)
-            {
-                closed = end;
-                let (table, mut out) = (Items::new(settings.clone(), 1, 1).table, FoldOutput::new(1));
-                fold.close(end, &table, &mut out);
-                while fold.go_on_closing(end, &table, &mut out) == Closing::Unfinished {}
-            }
-        }
-        let mut bytes = Vec::new();
-        fold.snapshot(&mut bytes);
-        for (place, byte) in changes {
-            let place = place.index(bytes.len());
-            bytes[place] = byte;
-        }
-        bytes.truncate(cut.map_or(bytes.len(), |cut| cut.index(bytes.len())));
-        let mut restored = ItemsFold::<NoVersions, JsonRows>::new(&settings, JsonRows);
-        if restored.restore(&bytes).is_ok() {
-            let table = Items::new(settings.clone(), 1, 1).table;
-            let (mut after, mut closes) = (i64::MIN, 0);
-            while let Some(end) = restored.next_end(after).filter(|_| closes < 100) {
-                prop_assert!(end > after);
-                restored.close(end, &table, &mut FoldOutput::new(1));
-                while restored.go_on_closing(end, &table, &mut FoldOutput::new(1)) == Closing::Unfinished {}
-                (after, closes) = (end, closes + 1);
-            }
-        }
+    fn damaged_snapshots_are_refused_or_gone_on_with_and_nothing_panics(damage in fold_tests::any_damage()) {
+        let table = Items::new(small_settings(), 1, 1).table;
+        fold_tests::damaged_snapshots_are_refused_or_gone_on_with(small_fold, &table, damage, apply)?;
     }
 }
