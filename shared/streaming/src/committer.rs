@@ -173,12 +173,10 @@ struct Maker {
 
 enum Fault {
     Changed(TopicChange),
-    /// A right is missing.
-    Forbidden {
-        error: String,
-    },
     Abort {
         error: String,
+        /// Until a person changes something, the same will happen.
+        stays: bool,
         refused: Option<Box<Refused>>,
     },
     Fatal {
@@ -216,12 +214,8 @@ impl Maker {
                 let _ = producer.abort();
                 return Outcome::Changed(change);
             }
-            Fault::Forbidden { error } => match producer.abort() {
-                Ok(()) => return Outcome::Aborted { error, stays: true },
-                Err(second) => (format!("{error}; then, aborting: {second}"), producer.is_fenced(&second)),
-            },
-            Fault::Abort { error, refused } => match producer.abort() {
-                Ok(()) => return self.aborted(error, refused, job),
+            Fault::Abort { error, stays, refused } => match producer.abort() {
+                Ok(()) => return self.aborted(error, stays, refused, job),
                 Err(second) => (format!("{error}; then, aborting: {second}"), producer.is_fenced(&second)),
             },
             Fault::Fatal { error, fenced } => (error, fenced),
@@ -235,8 +229,7 @@ impl Maker {
     }
 
     /// What follows from an abort: where a size was the cause, a topic's limit is found to be smaller.
-    fn aborted(&mut self, error: String, refused: Option<Box<Refused>>, job: &Job) -> Outcome {
-        let stays = refused.as_ref().is_some_and(|refused| is_refused_for_good(&refused.error));
+    fn aborted(&mut self, error: String, stays: bool, refused: Option<Box<Refused>>, job: &Job) -> Outcome {
         let too_large = refused.filter(|refused| is_too_large(&refused.error));
         let Some(Refused { topic: name, partition, .. }) = too_large.map(|refused| *refused) else {
             return Outcome::Aborted { error, stays };
@@ -289,8 +282,10 @@ impl Maker {
         let given_up = || self.given_up.load(Ordering::Relaxed);
         confirmation.wait_unless(ASK, given_up).map_err(|unconfirmed| match unconfirmed {
             Unconfirmed::Changed(change) => Fault::Changed(change),
-            Unconfirmed::Forbidden { .. } => Fault::Forbidden { error: unconfirmed.to_string() },
-            Unconfirmed::NoAnswer(error) => Fault::Abort { error, refused: None },
+            Unconfirmed::Forbidden { .. } => {
+                Fault::Abort { error: unconfirmed.to_string(), stays: true, refused: None }
+            }
+            Unconfirmed::NoAnswer(error) => Fault::Abort { error, stays: false, refused: None },
         })?;
         let offsets = job.cut.offsets().map_err(|error| fault(producer, &error))?;
         producer.send_offsets(&offsets, &job.group).map_err(|error| fault(producer, &error))?;
@@ -365,5 +360,9 @@ fn fault(producer: &Transactions, error: &KafkaError) -> Fault {
         Some(Refused { error: refusal, topic, partition }) => format!("{error}: {topic}-{partition}: {refusal}"),
         None => error.to_string(),
     };
-    if fatal { Fault::Fatal { error, fenced } } else { Fault::Abort { error, refused } }
+    if fatal {
+        return Fault::Fatal { error, fenced };
+    }
+    let stays = refused.as_ref().is_some_and(|refused| is_refused_for_good(&refused.error));
+    Fault::Abort { error, stays, refused }
 }

@@ -189,14 +189,13 @@ impl Topology {
 
     /// The internal topics of all pipelines, in the order of their indices.
     pub(crate) fn internal_topics(&self) -> Vec<String> {
-        let pipelines = 0..self.pipelines.len();
-        let mut topics = Vec::new();
-        for pipeline in pipelines.clone() {
-            topics.extend(INTERNAL_TOPICS[..4].iter().map(|what| self.internal_topic(pipeline, what)));
+        let (mut topics, mut tables) = (Vec::new(), Vec::new());
+        for pipeline in 0..self.pipelines.len() {
+            let mut of_pipeline = self.internal_topics_of(pipeline);
+            tables.extend(of_pipeline.split_off(4));
+            topics.extend(of_pipeline);
         }
-        for pipeline in pipelines.filter(|pipeline| self.pipelines[*pipeline].feeds) {
-            topics.push(self.internal_topic(pipeline, "table"));
-        }
+        topics.extend(tables);
         topics
     }
 

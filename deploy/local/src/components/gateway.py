@@ -112,7 +112,7 @@ class Engine:
 
 
 def summary(result):
-    """What ClickHouse writes into X-ClickHouse-Summary, as far as the engine tells it: numbers as text."""
+    """What ClickHouse writes into X-ClickHouse-Summary, as far as the engine reports it: numbers as text."""
     counted = {
         "read_rows": result.rows_read(),
         "read_bytes": result.bytes_read(),

@@ -180,7 +180,7 @@ impl<'a> Torture<'a> {
             self.progress.update("torture", "a worker's state is given up");
             let event = reset::play(run, schedule.seed)?;
             verdict.note(schedule.length, &event);
-            // alerts of the time that is read again are told again
+            // alerts of the time that is read again are sent again
             self.compare(run, scenario, verdict, folder, "after a reset", |table| table != ALERTS.table)?;
         }
         Ok(())

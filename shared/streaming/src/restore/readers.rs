@@ -20,7 +20,7 @@ const STOP_CHECK: u32 = 256;
 /// How a read has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Read {
-    /// At the partition's end, or where it was told to.
+    /// At the partition's end, or where it was asked to.
     Done,
     /// Others have their turn.
     Interrupted,

@@ -24,7 +24,7 @@ fn create_again(topic: &str) {
     let again =
         || runtime.block_on(admin.create_topics(&[NewTopic::new(topic, 1, TopicReplication::Fixed(1))], &options));
     wait_until("the name is free again", || again().expect("an answer")[0].is_ok());
-    wait_until("its leader tells its end", || admin.inner().fetch_watermarks(topic, 0, DEADLINE).is_ok());
+    wait_until("its leader answers", || admin.inner().fetch_watermarks(topic, 0, DEADLINE).is_ok());
 }
 
 fn write(topic: &str, payloads: &[&str]) {

@@ -23,7 +23,7 @@ pub(crate) struct Request {
 pub(crate) struct Head {
     target: String,
     headers: BTreeMap<String, String>,
-    /// Bytes of the body, where they are told.
+    /// Bytes of the body, where the header names them.
     pub(crate) length: usize,
 }
 
